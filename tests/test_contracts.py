@@ -1,0 +1,109 @@
+"""Laws that every registered piece must keep; a new one is tested here by being registered."""
+
+import pickle
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+
+from xctpipe import formats, phantom, recon, steps
+from xctpipe.correct.flat import minus_log
+from xctpipe.scan import FloatArray
+
+STEPS = sorted(steps.registered())
+BACKENDS = sorted(recon.backends())
+
+
+@pytest.fixture(scope="module")
+def slab() -> FloatArray:
+    """Transmission of a simulated interior scan with every fault: (angle, row, col)."""
+    scan, _ = phantom.simulated_scan(size="tiny", seed=3)
+    flats = scan.dark_flats[0]
+    assert flats.darks is not None
+    dark = flats.darks.read().mean(axis=0)
+    beam = np.maximum(flats.flats.read().mean(axis=0) - dark, 1)
+    raw = scan.frames.read((20, 44)).astype(np.float32)
+    return np.asarray((raw - dark[20:44]) / beam[20:44], dtype=np.float32)
+
+
+@pytest.fixture
+def threads() -> None:
+    before = numba.get_num_threads()
+    yield  # type: ignore[misc]
+    numba.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", STEPS)
+class TestSteps:
+    def test_gives_a_new_float32_slab_and_leaves_its_argument(self, name: str, slab: FloatArray) -> None:
+        before = slab.copy()
+        out = steps.bind(name)(slab)
+        assert out.dtype == np.float32
+        assert out.shape == slab.shape
+        assert not np.shares_memory(out, slab)
+        np.testing.assert_array_equal(slab, before)
+
+    def test_a_slab_is_its_rows(self, name: str, slab: FloatArray) -> None:
+        step = steps.bind(name)
+        whole, halo = step(slab), step.halo_rows
+        for first, last in ((0, 5), (5, 6), (6, slab.shape[1])):
+            low, high = max(0, first - halo), min(slab.shape[1], last + halo)
+            part = step(slab[:, low:high])[:, first - low : last - low]
+            np.testing.assert_array_equal(part, whole[:, first:last])
+
+    @pytest.mark.usefixtures("threads")
+    def test_threads_change_no_bit(self, name: str, slab: FloatArray) -> None:
+        out = []
+        for count in (1, 2):
+            numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+            out.append(steps.bind(name)(slab))
+        np.testing.assert_array_equal(*out)
+
+    def test_what_is_clean_stays(self, name: str) -> None:
+        clean = np.full((40, 3, 60), 0.5, np.float32)
+        np.testing.assert_allclose(steps.bind(name)(clean), clean, rtol=1e-5)
+
+    def test_is_sent_by_name(self, name: str, slab: FloatArray) -> None:
+        step = steps.bind(name)
+        again = pickle.loads(pickle.dumps(step))
+        assert again == step
+        np.testing.assert_array_equal(again(slab[:, :2]), step(slab[:, :2]))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+class TestBackends:
+    @pytest.fixture(autouse=True)
+    def _usable(self, name: str) -> None:
+        reason = recon.backends()[name].available()
+        if reason:
+            pytest.skip(f"{name}: {reason}")
+
+    def _slices(self, name: str, lines: FloatArray) -> FloatArray:
+        angles = np.linspace(0, np.pi, lines.shape[0])
+        return recon.reconstruct(lines, backend=name, angles_rad=angles, center_px=46.25, pixel_um=10.0)
+
+    def test_a_slab_is_its_rows(self, name: str, slab: FloatArray) -> None:
+        lines, _ = minus_log(slab[:, :5])
+        whole = self._slices(name, lines)
+        assert whole.dtype == np.float32
+        for row in (0, 4):
+            np.testing.assert_array_equal(self._slices(name, lines[:, row : row + 1])[0], whole[row])
+
+    @pytest.mark.usefixtures("threads")
+    def test_threads_change_no_bit(self, name: str, slab: FloatArray) -> None:
+        lines, _ = minus_log(slab[:, :2])
+        out = []
+        for count in (1, 2):
+            numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+            out.append(self._slices(name, lines))
+        np.testing.assert_array_equal(*out)
+
+
+@pytest.mark.parametrize("layout", sorted(formats.layouts()))
+def test_a_layout_returns_what_was_written(layout: str, tmp_path: Path) -> None:
+    scan, _ = phantom.simulated_scan(size="tiny", seed=4, n_angles=12)
+    again = formats.open_scan(formats.write_scan(tmp_path / "scan_00001", scan, layout=layout))
+    np.testing.assert_array_equal(again.frames.read(), scan.frames.read())
+    np.testing.assert_allclose(again.angles_rad, scan.angles_rad, atol=1e-6)
+    assert len(again.dark_flats) == 2

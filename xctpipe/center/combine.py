@@ -1,0 +1,140 @@
+"""One answer from the lines that the methods found, how far to trust it, and what to tell the user."""
+
+import numpy as np
+
+from xctpipe.center.lines import Line
+from xctpipe.center.result import CenterResult
+from xctpipe.scan import DoubleArray
+
+NOISE_SIGNIFICANCE = 5.5
+SURE_SIGNIFICANCE = 12.0
+FLOOR_PX = 0.03
+SEAM_SIGMA_PX = 0.3
+SEAM_METHODS = ("registration", "wedge")
+DISAGREEMENT_PX = 1.0
+UNCERTAIN_PX = 0.5
+ENOUGH_ROWS = 4
+NEXT_MOVE = "or give center.center_px"
+
+
+def combine(
+    lines: list[Line], *, seams: int, rows: DoubleArray, search_px: tuple[float, float]
+) -> CenterResult:
+    """Mean of the lines weighted by inverse variance, without those that do not stand out of noise.
+
+    Registration and wedge look at the same `seams`, the moments at which the scan closes, and count as one
+    source; what moves between the ends of a scan adds a variance to both that no scatter over rows shows.
+    """
+    kept = _sound(lines)
+    centers = np.array([line.center_px for line in kept])
+    at_seam = np.array([line.method in SEAM_METHODS for line in kept])
+    variance = np.array([line.fit.sigma_px**2 for line in kept]) + FLOOR_PX**2
+    variance += np.where(at_seam, SEAM_SIGMA_PX**2 / seams, 0.0)
+    weight = np.where(at_seam, 1 / max(at_seam.sum(), 1), 1.0) / variance
+    weight /= weight.sum()
+    center = float(weight @ centers)
+    part = weight * np.sqrt(variance)
+    own = part[at_seam].sum() ** 2 + np.sum(part[~at_seam] ** 2)
+    sigma = float(np.sqrt(own + weight @ (centers - center) ** 2))
+    slope, slope_sigma = _slope(kept)
+    return CenterResult(
+        center_px=center,
+        row_mid=float(rows.min() + rows.max()) / 2,
+        uncertainty_px=sigma,
+        confidence=_confidence(lines, sigma_px=sigma),
+        tilt_deg=float(np.degrees(np.arctan(slope))),
+        tilt_uncertainty_deg=float(np.degrees(np.arctan(slope_sigma))),
+        slope_px_per_row=slope,
+        methods={line.method: (line.center_px, line.fit.spread_px) for line in lines},
+        estimates=tuple(row for line in lines for row in line.rows),
+        warnings=(
+            *_doubts(lines, search_px=search_px),
+            *_agreement(lines, n_rows=rows.size),
+            *_geometry(center, sigma_px=sigma, slope=slope, slope_sigma=slope_sigma, rows=rows),
+        ),
+    )
+
+
+def _slope(lines: list[Line]) -> tuple[float, float]:
+    """Mean slope and its standard deviation over the lines that tell one."""
+    known = [line.fit for line in lines if np.isfinite(line.fit.slope_sigma)]
+    if not known:
+        return 0.0, float("nan")
+    weight = np.array([1 / (fit.slope_sigma**2 + 1e-12) for fit in known])
+    weight /= weight.sum()
+    slopes = np.array([fit.slope for fit in known])
+    mean = float(weight @ slopes)
+    variance = weight @ [fit.slope_sigma**2 for fit in known] + weight @ (slopes - mean) ** 2
+    return mean, float(np.sqrt(variance))
+
+
+def _confidence(lines: list[Line], *, sigma_px: float) -> float:
+    """Product of five factors in [0, 1], see `find_center`."""
+    low, high = NOISE_SIGNIFICANCE, SURE_SIGNIFICANCE
+    signal = np.mean([np.clip((line.significance - low) / (high - low), 0, 1) for line in lines])
+    agreement = np.exp(-((_apart_px(lines) / 2) ** 2)) if len(_sound(lines)) > 1 else 0.7
+    precision = 1 / (1 + (sigma_px / 0.5) ** 2)
+    rows = min(1.0, (1 + max(line.agreeing for line in lines)) / ENOUGH_ROWS)
+    edge = 0.2 if any(line.at_edge for line in lines) else 1.0
+    return float(signal * agreement * precision * rows * edge)
+
+
+def _sound(lines: list[Line]) -> list[Line]:
+    """Lines that stand out of the noise; all of them if none does."""
+    return [line for line in lines if line.significance >= NOISE_SIGNIFICANCE] or lines
+
+
+def _apart_px(lines: list[Line]) -> float:
+    return float(np.ptp([line.center_px for line in _sound(lines)]))
+
+
+def _doubts(lines: list[Line], *, search_px: tuple[float, float]) -> list[str]:
+    out = []
+    for line in lines:
+        if line.significance < NOISE_SIGNIFICANCE:
+            out.append(
+                f"{line.method}: no axis stands out of the noise (best {line.center_px:.1f} px, "
+                f"{line.significance:.1f} standard deviations, {NOISE_SIGNIFICANCE} needed); use rows with "
+                f"more detail, average adjacent rows, {NEXT_MOVE}"
+            )
+        if line.at_edge:
+            out.append(
+                f"{line.method}: the best axis lies at or beyond the edge of the search, "
+                f"{search_px[0]:.1f} to {search_px[1]:.1f} px; widen the search {NEXT_MOVE}"
+            )
+    return out
+
+
+def _agreement(lines: list[Line], *, n_rows: int) -> list[str]:
+    out = []
+    if _apart_px(lines) > DISAGREEMENT_PX:
+        found = ", ".join(f"{line.method} {line.center_px:.2f} px" for line in _sound(lines))
+        out.append(
+            f"the methods disagree by {_apart_px(lines):.2f} px ({found}): the sample may have moved between "
+            f"the ends of the scan, or the angles are wrong; compare slices on both {NEXT_MOVE}"
+        )
+    most = max(line.agreeing for line in lines)
+    if most < min(ENOUGH_ROWS, n_rows) / 2 or 2 * most < n_rows:
+        out.append(
+            f"only {most} of {n_rows} rows agree on the axis by themselves; use rows with more detail "
+            f"{NEXT_MOVE}"
+        )
+    return out
+
+
+def _geometry(
+    center_px: float, *, sigma_px: float, slope: float, slope_sigma: float, rows: DoubleArray
+) -> list[str]:
+    out = []
+    if sigma_px > UNCERTAIN_PX:
+        out.append(
+            f"the axis, {center_px:.2f} px, is uncertain by {sigma_px:.2f} px; use more rows with detail "
+            f"{NEXT_MOVE}"
+        )
+    across_px = slope * float(np.ptp(rows))
+    if abs(slope) > 3 * slope_sigma and abs(across_px) > 0.5:
+        out.append(
+            f"the axis is tilted by {np.degrees(np.arctan(slope)):.3f} deg, it moves by {across_px:.2f} px "
+            f"over rows {rows.min():.0f} to {rows.max():.0f}; reconstruct each row with its own axis"
+        )
+    return out

@@ -1,0 +1,58 @@
+"""Which detector rows are worth searching for the axis."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage as ndi
+
+from xctpipe.errors import BadRecipe
+from xctpipe.scan import DoubleArray, FloatArray
+
+
+def row_detail(first: FloatArray, opposite: FloatArray, *, scale_px: float = 4.0) -> DoubleArray:
+    """Detail that tells the axis in every row: rms of the band-passed difference of two opposite projections.
+
+    Parameters
+    ----------
+    first, opposite : line integrals (row, col) at some angle and half a turn later
+    scale_px : the band is about 1 to 2 of these wide; wide enough to stand above photon noise
+
+    Returns
+    -------
+    One value >= 0 per row. A static detector pattern cancels in the difference.
+    """
+    finite = np.nan_to_num(np.asarray(opposite, np.float64) - first, nan=0.0, posinf=0.0, neginf=0.0)
+    fine = ndi.gaussian_filter1d(finite, scale_px, axis=1, mode="nearest")
+    band = fine - ndi.gaussian_filter1d(finite, 2 * scale_px, axis=1, mode="nearest")
+    detail: DoubleArray = np.sqrt(np.mean(band**2, axis=1))
+    return detail
+
+
+def choose_rows(detail_by_row: ArrayLike, *, n: int, weakest_frac: float = 0.2) -> NDArray[np.intp]:
+    """Up to `n` rows that hold detail, spread over the height: the best one of each of `n` equal bands.
+
+    Parameters
+    ----------
+    detail_by_row : one value per row, larger is better; not finite or <= 0 means unusable
+    n : how many rows are wanted, >= 1
+    weakest_frac : a band's best row is left out below this fraction of the median band's best
+
+    Returns
+    -------
+    Ascending row numbers; fewer than `n` where bands hold nothing, all of the bands' best if none stands out,
+    empty only when no row is usable.
+
+    Raises
+    ------
+    BadRecipe : n < 1, or `detail_by_row` is not one-dimensional
+    """
+    detail = np.asarray(detail_by_row, np.float64)
+    if n < 1 or detail.ndim != 1:
+        raise BadRecipe(f"choose_rows: n = {n}, shape {detail.shape}; give n >= 1 and one value per row")
+    detail = np.where(np.isfinite(detail) & (detail > 0), detail, 0.0)
+    bands = [band for band in np.array_split(np.arange(detail.size), n) if band.size]
+    best = np.array([band[np.argmax(detail[band])] for band in bands], dtype=np.intp)
+    best = best[detail[best] > 0]
+    if best.size == 0:
+        return best
+    kept: NDArray[np.intp] = best[detail[best] >= weakest_frac * np.median(detail[best])]
+    return kept

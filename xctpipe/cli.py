@@ -1,0 +1,278 @@
+"""The command line; the only place that prints, and that turns failures into messages and exit codes."""
+
+import logging
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from xctpipe import __version__
+from xctpipe.errors import BadRecipe, BadScan, UserError
+
+DONE, BUG, WRONG_CALL, SCANS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+app = typer.Typer(
+    name="xctpipe",
+    help="From raw tomography frames to calibrated volumes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+log = logging.getLogger("xctpipe")
+
+RawPath = Annotated[
+    Path, typer.Argument(help="raw data: a folder of scans, a scan's folder, or a file", metavar="RAW")
+]
+RecipeFile = Annotated[Path, typer.Argument(help="the recipe, a TOML file", metavar="RECIPE")]
+
+
+class _Console(logging.Handler):
+    """Messages on stderr, looked up at each message: a progress bar replaces it while it is drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        sys.stderr.write(f"{prefix}{record.getMessage()}\n")
+
+
+def _start_log(run_folder: Path | None = None) -> None:
+    log.setLevel(logging.INFO)
+    if not any(isinstance(handler, _Console) for handler in log.handlers):
+        log.addHandler(_Console())
+    if run_folder is not None:
+        try:
+            run_folder.mkdir(parents=True, exist_ok=True)
+            file = logging.FileHandler(run_folder / "log.txt", encoding="utf-8")
+        except OSError as err:
+            raise BadRecipe(
+                f"run_folder = {run_folder}: cannot be written ({err.strerror}); choose another"
+            ) from err
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(file)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"xctpipe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def inspect(path: RawPath) -> None:
+    """Say what raw data hold, and what is wrong with them."""
+    from xctpipe import formats
+
+    found = formats.find_scans(path)
+    unusable = 0
+    for each in found:
+        if each.holds != "projections":
+            what = "darks and flats" if each.holds == "dark_flat" else f"cannot be read: {each.problem}"
+            print(f"{each.name} ({each.layout}): {what}")
+            unusable += each.holds is None
+            continue
+        try:
+            scan = formats.open_scan(each.path)
+        except BadScan as err:
+            print(f"{each.name}: {err}")
+            unusable += 1
+            continue
+        print(formats.describe(scan))
+        unusable += bool(scan.errors)
+    if unusable:
+        raise typer.Exit(SCANS_FAILED)
+
+
+@app.command()
+def init(
+    folder: RawPath,
+    out: Annotated[Path, typer.Option("--out", "-o", help="where to write the recipe")] = Path("recipe.toml"),
+    energy_kev: Annotated[
+        float | None, typer.Option(help="photon energy, where the file does not say")
+    ] = None,
+    pixel_um: Annotated[float | None, typer.Option(help="pixel size, where the file does not say")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace the recipe when it exists")] = False,
+) -> None:
+    """Write a commented recipe for raw data."""
+    from xctpipe import formats, starter
+
+    if out.exists() and not force:
+        raise BadRecipe(f"{out} exists already; choose another with --out, or replace it with --force")
+    folder = folder.resolve()
+    scans = [each for each in formats.find_scans(folder) if each.holds == "projections"]
+    if not scans:
+        raise BadScan(f"{folder}: nothing in it holds projections; `xctpipe inspect` says what was found")
+    first = formats.open_scan(scans[0].path)
+    name = folder.name if folder.is_dir() else folder.stem
+    text = starter.recipe_text(
+        folder,
+        scans=scans,
+        first=first,
+        energy_kev=energy_kev,
+        pixel_um=pixel_um,
+        run_folder=Path("runs") / name,
+    )
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as err:
+        raise BadRecipe(f"--out {out}: cannot be written ({err.strerror}); choose another place") from err
+    print(f"{out}: recipe for {len(scans)} scan(s); next: xctpipe plan {out}")
+    if "REQUIRED" in text:
+        print("fill in what is marked REQUIRED first")
+
+
+@app.command()
+def plan(recipe_file: RecipeFile) -> None:
+    """Show slabs, memory, disk and time of a run; reads no frame."""
+    from xctpipe import forecast
+    from xctpipe.recipe import read_recipe
+
+    for line in forecast.lines(read_recipe(recipe_file)):
+        print(line)
+
+
+@app.command("try")
+def try_(
+    recipe_file: RecipeFile,
+    sweep: Annotated[
+        str | None, typer.Option(help="KEY=START:STOP:STEP, e.g. center.center_px=1600:1620:0.5")
+    ] = None,
+    rows: Annotated[str | None, typer.Option(help="rows to reconstruct, e.g. 100,200; absent: three")] = None,
+    scan: Annotated[str | None, typer.Option(help="name of the scan; absent: the first")] = None,
+) -> None:
+    """Reconstruct a few slices, with any number of the recipe swept."""
+    from xctpipe import inputs, tryout
+    from xctpipe.machine import set_threads
+    from xctpipe.recipe import read_recipe
+
+    recipe = read_recipe(recipe_file)
+    set_threads()
+    wish = tryout.parse_sweep(sweep) if sweep else None
+    found = inputs.find(recipe.raw)
+    chosen = next((each for each in found if scan in {None, each.name}), None)
+    if chosen is None:
+        raise BadRecipe(f"--scan {scan}: the recipe has {', '.join(each.name for each in found)}")
+    opened = inputs.open_one(recipe.raw, chosen, index=found.index(chosen))
+    picked = tryout.choose_rows(opened, _numbers(rows) if rows else None)
+    tried = tryout.try_slices(opened, recipe, rows=picked, sweep=wish)
+    folder = recipe.run_folder / "try" / opened.name / (wish.key if wish else "slices")
+    for path in tryout.save(tried, folder):
+        print(path)
+    if wish:
+        print(f"sharpest: {wish.key} = {tried.best:g}")
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as err:
+        raise BadRecipe(f"--rows {text!r}: write row numbers separated by commas, e.g. 100,200") from err
+
+
+@app.command()
+def run(
+    recipe_file: RecipeFile,
+    stages: Annotated[str, typer.Option(help="stages to run, separated by commas")] = "reconstruct",
+    scheduler: Annotated[str | None, typer.Option(help="an existing dask scheduler, tcp://host:port")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="discard what earlier runs made of these scans")
+    ] = False,
+) -> None:
+    """Run a recipe; repeat it after any interruption, finished slabs are kept."""
+    from xctpipe.recipe import read_recipe
+    from xctpipe.run import run as run_recipe
+
+    recipe = read_recipe(recipe_file)
+    _start_log(recipe.run_folder)
+    outcome = run_recipe(recipe, stages=stages.split(","), scheduler=scheduler, fresh=fresh)
+    print(f"{len(outcome.done)} scan(s) done; results in {recipe.run_folder}")
+    if outcome.failed:
+        for name, message in outcome.failed.items():
+            print(f"failed: {name}: {message}", file=sys.stderr)
+        raise typer.Exit(SCANS_FAILED)
+
+
+@app.command()
+def status(
+    run_folder: Annotated[Path, typer.Argument(help="the recipe's run_folder", metavar="RUN")],
+) -> None:
+    """Show what is done, what runs, what failed and why."""
+    from xctpipe.status import status as read_status
+
+    table = Table("scan", "state", "slabs", "detail", box=None)
+    for scan in read_status(run_folder):
+        slabs = f"{scan.slabs_done}/{'?' if scan.slabs is None else scan.slabs}"
+        table.add_row(scan.name, scan.state, slabs, scan.detail)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="where to write the raw scan and truth.json", metavar="DIR")],
+    layout: Annotated[str, typer.Option(help="raw layout to write")] = "hex1",
+    size: Annotated[str, typer.Option(help="tiny (181 x 64 x 96) or small (601 x 256 x 320)")] = "tiny",
+    seed: Annotated[int, typer.Option(help="same seed, same bytes")] = 0,
+    photons: Annotated[float | None, typer.Option(help="photons per pixel and frame; 0: no noise")] = None,
+    full_view: Annotated[bool, typer.Option("--full-view", help="the whole cell is inside the view")] = False,
+) -> None:
+    """Write the raw frames of a simulated cell, with the truth beside them."""
+    from xctpipe import demo
+
+    path = demo.write_simulated(
+        folder, layout=layout, size=size, seed=seed, photons=photons, full_view=full_view
+    )
+    print(f"{path}: simulated scan; truth in {folder / 'truth.json'}; next: xctpipe init {path}")
+
+
+@app.command("demo")
+def demo_(
+    folder: Annotated[Path, typer.Argument(help="where to work", metavar="[DIR]")] = Path("xctpipe-demo"),
+    size: Annotated[str, typer.Option(help="tiny (seconds) or small")] = "small",
+) -> None:
+    """Simulate a scan in the HEX layout, reconstruct it, and print measured beside true."""
+    from xctpipe import demo
+
+    _start_log(folder)
+    table = Table("what", "true", "measured", "unit", box=None)
+    result = demo.run_demo(folder, size=size)
+    for line in result.lines:
+        table.add_row(line.what, line.true, line.measured, line.unit)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    print(f"slices: {result.picture}")
+    print(f"volume: {result.volume}")
+    print("look at it: pip install 'xctpipe[view]', then napari --plugin napari-ome-zarr VOLUME")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    _start_log()
+    try:
+        app(args=arguments)
+    except UserError as err:
+        print(f"error: {err}", file=sys.stderr)
+        return WRONG_CALL if isinstance(err, BadRecipe) else SCANS_FAILED
+    except SystemExit as end:  # how typer ends, also after a wrong call
+        if end.code == INTERRUPTED:
+            print("interrupted; repeat the command to go on where it stopped", file=sys.stderr)
+        return end.code if isinstance(end.code, int) else DONE
+    except Exception:  # anything else is a bug, and the traceback is what its report needs
+        traceback.print_exc()
+        print(f"this is a bug in xctpipe {__version__}; please report it", file=sys.stderr)
+        return BUG
+    return DONE
+
+
+def entry() -> None:
+    """Console script."""
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Corrections of transmission slabs: plain array functions, one family a file, found by their decorator."""

@@ -1,0 +1,111 @@
+"""How a scan is cut into slabs of rows, in pure integers: no file is read, nothing is allocated."""
+
+from dataclasses import dataclass
+
+from xctpipe.errors import BadRecipe
+from xctpipe.scan import Span
+
+MAX_SLAB_ROWS = 64
+"""Reading 64 rows and more out of whole-frame chunks runs at disk speed; more only costs memory."""
+
+BASE_BYTES = 600 * 2**20
+"""The interpreter, its libraries and compiled kernels (measured at about 450 MiB)."""
+
+_GB = 10**9
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Rows `rows` of the volume, and the rows `read` needed to make them (halo included)."""
+
+    index: int
+    rows: Span
+    read: Span
+
+    @property
+    def inner(self) -> slice:
+        """Where `rows` lie inside what was read."""
+        first = self.rows[0] - self.read[0]
+        return slice(first, first + self.rows[1] - self.rows[0])
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Size of a scan as it will be reconstructed, and what one slab row costs."""
+
+    n_angles: int
+    n_rows: int
+    n_cols: int
+    raw_itemsize: int
+    halo_rows: int
+    align_rows: int
+    recon_bytes: int
+    """Working memory of the reconstruction of one slab, beside its input and output."""
+
+    @property
+    def raw_bytes(self) -> int:
+        """Size of the projections."""
+        return self.n_angles * self.n_rows * self.n_cols * self.raw_itemsize
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The slabs of a scan and the memory that the largest needs with its neighbours in flight."""
+
+    slab_rows: int
+    slabs: tuple[Slab, ...]
+    peak_bytes: int
+
+
+def cut(n_rows: int, *, slab_rows: int, halo_rows: int) -> tuple[Slab, ...]:
+    """Tile rows [0, n_rows) exactly; each slab reads `halo_rows` more on both sides where they exist."""
+    slabs = []
+    for index, first in enumerate(range(0, n_rows, slab_rows)):
+        last = min(first + slab_rows, n_rows)
+        read = (max(0, first - halo_rows), min(n_rows, last + halo_rows))
+        slabs.append(Slab(index, (first, last), read))
+    return tuple(slabs)
+
+
+def peak_bytes(extent: Extent, *, slab_rows: int) -> int:
+    """Most memory in use at once: this slab computed, the next one being read, the last being written."""
+    rows = min(slab_rows + 2 * extent.halo_rows, extent.n_rows)
+    lines = extent.n_angles * rows * extent.n_cols
+    raw = lines * extent.raw_itemsize
+    floats = 4 * lines
+    volume = 4 * min(slab_rows, extent.n_rows) * extent.n_cols**2
+    correcting = max(raw + floats, 2 * floats)
+    reconstructing = floats + volume + extent.recon_bytes
+    writing = volume + volume * 3 // 8
+    return BASE_BYTES + raw + writing + max(correcting, reconstructing)
+
+
+def make_plan(extent: Extent, *, memory_bytes: int, slab_rows: int | None = None) -> Plan:
+    """Choose the tallest slab that fits `memory_bytes`; `slab_rows` fixes it (a run that is continued).
+
+    Raises BadRecipe when not even the lowest slab fits, naming the numbers to change.
+    """
+    heights = [slab_rows] if slab_rows else _heights(extent)
+    for height in heights:
+        need = peak_bytes(extent, slab_rows=height)
+        if need <= memory_bytes:
+            slabs = cut(extent.n_rows, slab_rows=height, halo_rows=extent.halo_rows)
+            return Plan(height, slabs, need)
+    need = peak_bytes(extent, slab_rows=heights[-1])
+    raise BadRecipe(
+        f"compute.memory_gb = {memory_bytes / _GB:.1f}: a slab of {heights[-1]} rows x {extent.n_cols} "
+        f"columns x {extent.n_angles} angles needs {need / _GB:.1f} GB; raise compute.memory_gb to at least "
+        f"{need / _GB + 0.05:.1f}, or crop with raw.columns"
+    )
+
+
+def _heights(extent: Extent) -> list[int]:
+    """Slab heights to try, tallest first: the whole scan where it is low, else halves of the maximum."""
+    align = extent.align_rows
+    heights = [extent.n_rows] if extent.n_rows <= MAX_SLAB_ROWS else []
+    height = max(MAX_SLAB_ROWS, align) // align * align
+    while height >= align:
+        if height < extent.n_rows:
+            heights.append(height)
+        height = height // 2 // align * align
+    return heights or [align]

@@ -1,0 +1,50 @@
+"""What is done, what runs, what failed and why: read from the run folder, without touching it."""
+
+import fcntl
+from dataclasses import dataclass
+from pathlib import Path
+
+from xctpipe.errors import BadRecipe
+from xctpipe.runfolder import RUN_RECORD, read_json, scan_folder
+
+
+@dataclass(frozen=True)
+class ScanStatus:
+    """State of one scan; `state` is waiting, running, interrupted, done or failed."""
+
+    name: str
+    state: str
+    slabs_done: int
+    slabs: int | None
+    detail: str = ""
+
+
+def is_running(run_folder: Path) -> bool:
+    """Whether a process holds the run folder now."""
+    try:
+        with (run_folder / ".lock").open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def status(run_folder: Path) -> list[ScanStatus]:
+    """State of every scan of a run; BadRecipe when the folder holds none."""
+    record = read_json(run_folder / RUN_RECORD)
+    if record is None:
+        raise BadRecipe(f"{run_folder}: not a run folder (no {RUN_RECORD}); give the recipe's run_folder")
+    alive = is_running(run_folder)
+    return [_scan_status(run_folder, name, entry, alive) for name, entry in record["scans"].items()]
+
+
+def _scan_status(run_folder: Path, name: str, entry: dict[str, object], alive: bool) -> ScanStatus:
+    state = str(entry["status"])
+    if state in {"running", "waiting"} and not alive:
+        state = "interrupted" if state == "running" else "not started"
+    done = len(list((scan_folder(run_folder, name).root / "work" / "slabs").glob("[0-9]*.json")))
+    slabs = entry.get("slabs")
+    detail = str(entry.get("error") or entry.get("volume") or "")
+    return ScanStatus(name, state, done, slabs if isinstance(slabs, int) else None, detail)

@@ -1,0 +1,262 @@
+"""What must be known of a whole scan before its slabs: averaged flats, bad frames, beam drift, axis, noise.
+
+It reads a few detector rows of every frame, once; the result is kept, so that a run that is continued
+corrects every slab with the same numbers.
+"""
+
+import io
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xctpipe.center import CenterResult, choose_rows, find_center, row_detail
+from xctpipe.correct.drift import beam_drift
+from xctpipe.correct.flat import FlatField, check_dark_flat, minus_log
+from xctpipe.errors import BadScan
+from xctpipe.runfolder import write_bytes
+from xctpipe.scan import DoubleArray, FloatArray, RawArray, Scan, Span, mean_frame
+
+Mask = NDArray[np.bool_]
+Rows = NDArray[np.int64]
+
+SURVEY_ROWS = 12
+"""Rows read for the axis, the drift and the noise: enough for a spread, few enough to be quick."""
+
+
+@dataclass(frozen=True)
+class CenterChoice:
+    """What is wished of the axis, in columns of the uncropped detector: given, searched, or found freely."""
+
+    center_px: float | None = None
+    search_px: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The rotation axis: its column at row `row`, uncropped in columns and cropped in rows, and its slope."""
+
+    center_px: float
+    row: float = 0.0
+    slope: float = 0.0
+    uncertainty_px: float | None = None
+    confidence: float | None = None
+    tilt_deg: float | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """Numbers that correct every slab of one scan; arrays cover the cropped detector."""
+
+    angles_rad: DoubleArray
+    """Of the good frames."""
+    good: Mask
+    """Which frames are used."""
+    axis: Axis
+    first_col: int = 0
+    flat: FlatField | None = None
+    """None when the data are line integrals already."""
+    gain: FloatArray | None = None
+    """Per frame, beam intensity relative to the flat."""
+    warnings: tuple[str, ...] = ()
+
+    def transmission(self, raw: RawArray, *, rows: Span) -> FloatArray:
+        """Transmission of raw rows [r0, r1), good frames only: (angle, row, col)."""
+        if self.flat is None:
+            slab = np.exp(-raw.astype(np.float32))
+        else:
+            slab = self.flat.rows(rows).correct(raw, gain=self.gain)
+        return slab if self.good.all() else slab[self.good]
+
+    def center_of_rows(self, rows: Span) -> DoubleArray:
+        """Column of the axis in the cropped detector for each row of [r0, r1)."""
+        return self.center_at(np.arange(*rows))
+
+    def center_at(self, rows: Rows) -> DoubleArray:
+        """Column of the axis in the cropped detector at the given rows."""
+        offset = np.asarray(rows, dtype=np.float64) - self.axis.row
+        return self.axis.center_px - self.first_col + self.axis.slope * offset
+
+
+def make_survey(scan: Scan, *, first_col: int = 0, center: CenterChoice) -> Survey:
+    """Survey a scan: reads its darks and flats whole, and `SURVEY_ROWS` detector rows of every frame.
+
+    Raises BadScan when the darks and flats cannot correct it.
+    """
+    survey = _with_flats(scan, first_col=first_col)
+    rows = pick_rows(scan, survey)
+    slab = np.concatenate([_rows_of(scan, survey, int(row)) for row in rows], axis=1)
+    good = _good_frames(slab)
+    lines, _ = minus_log(slab[good])
+    gain = None if scan.log_absorption else beam_drift(lines)
+    if gain is not None:
+        lines += np.log(gain)[:, None, None]
+        gain = _spread(gain, good)
+    angles = scan.angles_rad[good]
+    axis = _find_axis(lines, angles, rows=rows, first_col=first_col, center=center)
+    notes = (*survey.warnings, *_frame_notes(good), *axis.warnings)
+    return replace(survey, angles_rad=angles, good=good, gain=gain, axis=axis, warnings=notes)
+
+
+def pick_rows(scan: Scan, survey: Survey) -> Rows:
+    """Detector rows that hold detail in two opposite projections, spread over the height."""
+    turned = np.abs(np.mod(scan.angles_rad - scan.angles_rad[0], 2 * np.pi) - np.pi)
+    first, opposite = (_whole_frame(scan, survey, frame) for frame in (0, int(turned.argmin())))
+    detail = row_detail(first, opposite[:, ::-1])
+    rows = choose_rows(detail, n=min(SURVEY_ROWS, scan.shape[1]))
+    if not rows.size:  # nothing to see anywhere: the search for the axis will say so
+        rows = np.linspace(0, scan.shape[1] - 1, min(SURVEY_ROWS, scan.shape[1])).astype(np.intp)
+    return np.asarray(rows, dtype=np.int64)
+
+
+def _whole_frame(scan: Scan, survey: Survey, frame: int) -> FloatArray:
+    raw = scan.frames.read(frames=(frame, frame + 1))
+    lines, _ = minus_log(_one_frame(survey).transmission(raw, rows=(0, scan.shape[1])))
+    return np.asarray(lines[0])
+
+
+def _one_frame(survey: Survey) -> Survey:
+    flat = survey.flat and replace(survey.flat, flats=survey.flat.flats[:1], weight=None)
+    return replace(survey, flat=flat, gain=None, good=np.ones(1, bool))
+
+
+def _rows_of(scan: Scan, survey: Survey, row: int) -> FloatArray:
+    return survey.transmission(scan.frames.read((row, row + 1)), rows=(row, row + 1))
+
+
+def _with_flats(scan: Scan, *, first_col: int) -> Survey:
+    n = scan.shape[0]
+    blank = Survey(scan.angles_rad, np.ones(n, bool), Axis(0.0), first_col=first_col)
+    if scan.log_absorption:
+        return blank
+    if not scan.dark_flats:
+        raise BadScan(f"{scan.path}: no flats; name the scan that holds them in raw.dark_flat")
+    sets = scan.dark_flats[:2]
+    darks = [mean_frame(each.darks) for each in sets if each.darks is not None]
+    flats = tuple(mean_frame(each.flats) for each in sets)
+    flat = FlatField(
+        dark=np.mean(darks, axis=0, dtype=np.float32) if darks else np.zeros_like(flats[0]),
+        flats=flats,
+        weight=frame_weights(scan) if len(sets) == 2 else None,
+    )
+    return replace(blank, flat=flat, warnings=_check_flat(scan, flat))
+
+
+def _check_flat(scan: Scan, flat: FlatField) -> tuple[str, ...]:
+    dtype = scan.frames.dtype
+    full = float(np.iinfo(dtype).max) if dtype.kind in "ui" else None
+    found = [check_dark_flat(flat.dark, each, saturation=full) for each in flat.flats]
+    errors = [text for wrong, _ in found for text in wrong]
+    if errors:
+        raise BadScan(f"{scan.path}: {'; '.join(dict.fromkeys(errors))}")
+    return tuple(dict.fromkeys(text for _, odd in found for text in odd))
+
+
+def frame_weights(scan: Scan) -> FloatArray:
+    """How far each frame lies between the two flats in time, in [0, 1]."""
+    n = scan.shape[0]
+    fraction = np.linspace(0.0, 1.0, n)
+    before, after = (each.time_s for each in scan.dark_flats[:2])
+    if before is None or after is None or scan.start_time is None or after <= before:
+        return fraction.astype(np.float32)
+    start = scan.start_time.timestamp()
+    seconds = n * scan.exposure_s if scan.exposure_s else max(after - start, 0.0)
+    return np.clip((start + fraction * seconds - before) / (after - before), 0.0, 1.0).astype(np.float32)
+
+
+def _good_frames(slab: FloatArray) -> Mask:
+    level = np.median(slab, axis=(1, 2))
+    middle = float(np.median(level[np.isfinite(level)])) if np.isfinite(level).any() else 0.0
+    good = np.isfinite(level) & (level > 0.05 * middle) & (level < 20.0 * middle)
+    if good.sum() < 3:
+        raise BadScan(
+            f"only {int(good.sum())} of {good.size} frames hold a signal (median transmission {middle:.3g}); "
+            "check the projections, darks and flats"
+        )
+    return good
+
+
+def _frame_notes(good: Mask) -> list[str]:
+    bad = np.flatnonzero(~good)
+    if not bad.size:
+        return []
+    listed = ", ".join(str(i) for i in bad[:10]) + (", ..." if bad.size > 10 else "")
+    return [f"{bad.size} of {good.size} frames are blank or overexposed and left out: {listed}"]
+
+
+def _spread(gain: FloatArray, good: Mask) -> FloatArray:
+    """The gain of all frames, 1 where a frame is not used."""
+    full = np.ones(good.size, np.float32)
+    full[good] = gain
+    return full
+
+
+def _find_axis(
+    lines: FloatArray, angles_rad: DoubleArray, *, rows: Rows, first_col: int, center: CenterChoice
+) -> Axis:
+    if center.center_px is not None:
+        return Axis(center.center_px)
+    search = center.search_px and (center.search_px[0] - first_col, center.search_px[1] - first_col)
+    found = find_center(lines, angles_rad=angles_rad, rows=rows, search_px=search or None)
+    return Axis(
+        center_px=found.center_px + first_col,
+        row=float(found.row_mid),
+        slope=found.slope_px_per_row if _tilt_is_sure(found, lines.shape[1]) else 0.0,
+        uncertainty_px=found.uncertainty_px,
+        confidence=found.confidence,
+        tilt_deg=found.tilt_deg,
+        warnings=found.warnings,
+    )
+
+
+def _tilt_is_sure(found: CenterResult, n_rows: int) -> bool:
+    """A slope is used only where it is well measured; noise in it would smear the ends of the volume."""
+    return n_rows >= 5 and abs(found.tilt_deg) > 4 * found.tilt_uncertainty_deg and found.confidence > 0.5
+
+
+def save(survey: Survey, path: Path) -> None:
+    """Keep the survey as one .npz archive, written whole."""
+    meta = {"axis": asdict(survey.axis), "first_col": survey.first_col, "warnings": survey.warnings}
+    arrays: dict[str, Any] = {} if survey.gain is None else {"gain": survey.gain}
+    if survey.flat is not None:
+        arrays["dark"] = survey.flat.dark
+        arrays |= {f"flat{i}": flat for i, flat in enumerate(survey.flat.flats)}
+        arrays |= {} if survey.flat.weight is None else {"weight": survey.flat.weight}
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        meta=np.array(json.dumps(meta)),
+        angles_rad=survey.angles_rad,
+        good=survey.good,
+        **arrays,
+    )
+    write_bytes(path, buffer.getvalue())
+
+
+def load(path: Path) -> Survey | None:
+    """The survey kept at `path`; None where there is none that can be read."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError):
+        return None
+    meta = json.loads(str(arrays["meta"]))
+    axis = meta["axis"] | {"warnings": tuple(meta["axis"]["warnings"])}
+    return Survey(
+        angles_rad=arrays["angles_rad"],
+        good=arrays["good"],
+        axis=Axis(**axis),
+        first_col=meta["first_col"],
+        flat=_flat_from(arrays),
+        gain=arrays.get("gain"),
+        warnings=tuple(meta["warnings"]),
+    )
+
+
+def _flat_from(arrays: dict[str, Any]) -> FlatField | None:
+    flats = tuple(arrays[name] for name in ("flat0", "flat1") if name in arrays)
+    return FlatField(arrays["dark"], flats, arrays.get("weight")) if flats else None

@@ -1,0 +1,201 @@
+"""A few slices before the whole volume, with one setting swept: a labelled stack and its metric curve."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from scipy import ndimage
+
+from xctpipe.assess import corrected_rows, rows_across
+from xctpipe.conveyor import reconstruct_lines
+from xctpipe.errors import BadRecipe
+from xctpipe.prepare import method_of, survey_scan
+from xctpipe.progress import progress
+from xctpipe.recipe import Recipe, with_parameter
+from xctpipe.runfolder import write_table
+from xctpipe.scan import DoubleArray, FloatArray, Scan
+from xctpipe.storage import storing
+from xctpipe.survey import Survey
+
+MAX_VALUES = 200
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A setting and the values to try."""
+
+    key: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """Slices (value, row, y, x) in cm^-1 with what they were made with, and their sharpness."""
+
+    sweep: Sweep | None
+    rows: tuple[int, ...]
+    slices: FloatArray
+    sharpness: DoubleArray
+    """(value, row)"""
+
+    def label(self, value: int, row: int) -> str:
+        """What a slice shows, from the value that was used."""
+        place = f"row {self.rows[row]}"
+        return f"{self.sweep.key} = {self.sweep.values[value]:g}, {place}" if self.sweep else place
+
+    @property
+    def best(self) -> float | None:
+        """The value with the sharpest slices, over all rows."""
+        if self.sweep is None:
+            return None
+        return self.sweep.values[int(self.sharpness.mean(axis=1).argmax())]
+
+
+def parse_sweep(text: str) -> Sweep:
+    """`key=START:STOP:STEP`, the stop included."""
+    key, _, span = text.partition("=")
+    try:
+        start, stop, step = (float(part) for part in span.split(":"))
+    except ValueError as err:
+        raise BadRecipe(
+            f"--sweep {text!r}: write KEY=START:STOP:STEP, e.g. center.center_px=1600:1620:0.5"
+        ) from err
+    count = int(np.floor((stop - start) / step + 1e-6)) + 1 if step else 0
+    if not 1 <= count <= MAX_VALUES:
+        raise BadRecipe(f"--sweep {text!r}: makes {max(count, 0)} values; 1 to {MAX_VALUES} are allowed")
+    return Sweep(key.strip(), tuple(float(np.round(start + i * step, 9)) for i in range(count)))
+
+
+def choose_rows(scan: Scan, rows: Sequence[int] | None) -> tuple[int, ...]:
+    """The rows asked for, checked; absent: three, spread over the height."""
+    height = scan.shape[1]
+    if rows is None:
+        return tuple(int(row) for row in rows_across(height, 3))
+    for row in rows:
+        if not 0 <= row < height:
+            raise BadRecipe(f"--rows: row {row} is outside the scan's (cropped) rows 0 to {height - 1}")
+    return tuple(rows)
+
+
+def try_slices(scan: Scan, recipe: Recipe, *, rows: Sequence[int], sweep: Sweep | None) -> Tried:
+    """Reconstruct rows for every value of the sweep, or once without one."""
+    recipes = [with_parameter(recipe, sweep.key, value) for value in sweep.values] if sweep else [recipe]
+    survey = survey_scan(scan, recipes[0] if sweep and sweep.key == "center.center_px" else recipe)
+    lines = _remember_last(lambda chosen: _lines(scan, survey, chosen, rows))
+    slices = []
+    with progress("try", total=len(recipes), unit="values") as bar:
+        for chosen in recipes:
+            slices.append(_slices(lines(chosen), survey=survey, recipe=chosen, rows=rows))
+            bar.advance(1)
+    stack = np.stack(slices)
+    curve = np.array([[sharpness(image) for image in group] for group in stack])
+    return Tried(sweep, tuple(rows), stack, curve)
+
+
+def _lines(scan: Scan, survey: Survey, recipe: Recipe, rows: Sequence[int]) -> FloatArray:
+    return corrected_rows(scan, survey, recipe.chain(), rows=np.asarray(rows))
+
+
+def _remember_last(make: Callable[[Recipe], FloatArray]) -> Callable[[Recipe], FloatArray]:
+    """Correct again only when the chain differs: a sweep of the axis leaves it alone."""
+    kept: dict[str, FloatArray] = {}
+
+    def lines(recipe: Recipe) -> FloatArray:
+        key = repr(recipe.chain())
+        if key not in kept:
+            kept.clear()
+            kept[key] = make(recipe)
+        return kept[key]
+
+    return lines
+
+
+def _slices(lines: FloatArray, *, survey: Survey, recipe: Recipe, rows: Sequence[int]) -> FloatArray:
+    if recipe.center.center_px is not None:
+        survey = replace(survey, axis=replace(survey.axis, center_px=recipe.center.center_px, slope=0.0))
+    return reconstruct_lines(
+        lines,
+        angles_rad=survey.angles_rad,
+        center_px=survey.center_at(np.asarray(rows)),
+        method=method_of(recipe),
+    )
+
+
+def sharpness(image: FloatArray) -> float:
+    """Mean squared gradient of a slightly smoothed slice in its central circle, (cm^-1 per voxel)^2."""
+    smooth = ndimage.gaussian_filter(image, 1.0)
+    gy, gx = np.gradient(smooth)
+    axis = np.arange(image.shape[0]) - (image.shape[0] - 1) / 2
+    inside = axis[:, None] ** 2 + axis**2 < (0.45 * image.shape[0]) ** 2
+    return float((gx**2 + gy**2)[inside].mean())
+
+
+def save(tried: Tried, folder: Path) -> list[Path]:
+    """Write the stack as TIFF, a labelled picture, and the metric as table and curve."""
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [_save_stack(tried, folder / "slices.tif"), _save_picture(tried, folder / "slices.png")]
+        if tried.sweep:
+            paths += [_save_table(tried, folder / "metric.csv"), _save_curve(tried, folder / "metric.png")]
+    return paths
+
+
+def _save_stack(tried: Tried, path: Path) -> Path:
+    n_values, n_rows = tried.slices.shape[:2]
+    labels = [tried.label(v, r) for v in range(n_values) for r in range(n_rows)]
+    stack = tried.slices.reshape(-1, *tried.slices.shape[2:])
+    tifffile.imwrite(path, stack, imagej=True, metadata={"axes": "ZYX", "Labels": labels})
+    return path
+
+
+def _save_table(tried: Tried, path: Path) -> Path:
+    values = tried.sweep.values if tried.sweep else ()
+    rows = [
+        {"value": value, "row": row, "sharpness": float(tried.sharpness[v, r])}
+        for v, value in enumerate(values)
+        for r, row in enumerate(tried.rows)
+    ]
+    write_table(path, rows, columns=("value", "row", "sharpness"))
+    return path
+
+
+def _save_picture(tried: Tried, path: Path) -> Path:
+    """At most 12 panels, spread over the sweep; all in one grey range."""
+    from matplotlib.figure import Figure
+
+    n_values, n_rows = tried.slices.shape[:2]
+    shown = [(v, r) for r in range(n_rows) for v in range(n_values)]
+    shown = [shown[i] for i in np.unique(np.linspace(0, len(shown) - 1, min(12, len(shown))).astype(int))]
+    low, high = np.percentile(tried.slices[:, :, ::4, ::4], [0.5, 99.5])
+    n_cols = min(4, len(shown))
+    n_lines = -(-len(shown) // n_cols)
+    figure = Figure(figsize=(4 * n_cols, 4.3 * n_lines), layout="constrained")
+    axes = figure.subplots(n_lines, n_cols, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, (v, r) in zip(axes, shown, strict=False):
+        shown_image = axis.imshow(tried.slices[v, r], cmap="gray", vmin=low, vmax=high)
+        axis.set_title(tried.label(v, r), fontsize=10)
+    figure.colorbar(shown_image, ax=axes.tolist(), label="attenuation (cm$^{-1}$)", shrink=0.6)
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _save_curve(tried: Tried, path: Path) -> Path:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axis = figure.subplots()
+    sweep = tried.sweep or Sweep("", ())
+    for r, row in enumerate(tried.rows):
+        curve = tried.sharpness[:, r]
+        axis.plot(sweep.values, curve / curve.max(), marker=".", label=f"row {row}")
+    if tried.best is not None:
+        axis.axvline(tried.best, color="0.4", linestyle="--", label=f"sharpest: {tried.best:g}")
+    axis.set_xlabel(sweep.key)
+    axis.set_ylabel("sharpness (mean squared gradient, relative)")
+    axis.legend()
+    figure.savefig(path, dpi=110)
+    return path
