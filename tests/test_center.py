@@ -98,7 +98,8 @@ def test_light_metal_rows_alone(offset_px):
     # groups of ten adjacent rows: ten times the photons
     truth = 127.5 + offset_px
     slab, rows = interior_slab(truth, kinds=("nak",) * 8, photons=1e5, seed=3)
-    check(find_center(slab, angles_rad=HALF_TURN_RAD, rows=rows), truth)
+    # bubbles are too faint for the sharpness of slices: the two ends of the scan alone tell, to 0.3 px
+    check(find_center(slab, angles_rad=HALF_TURN_RAD, rows=rows), truth, confidence=0.65)
 
 
 def irregular_angles():

@@ -205,7 +205,7 @@ def scheduler() -> Iterator[str]:
         workers = [subprocess.Popen([*worker, "--no-dashboard"], **quiet) for _ in range(2)]  # type: ignore[call-overload]
         yield address
         for child in (*workers, process):
-            child.terminate()
+            child.kill()  # asked to end, a worker without its scheduler may wait for ever
         for child in workers:
             child.wait()
 

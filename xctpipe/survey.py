@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xctpipe.center import CenterResult, choose_rows, find_center, row_detail
+from xctpipe.center import (
+    OPPOSITE_PAIRS,
+    CenterResult,
+    Opposites,
+    choose_rows,
+    find_center,
+    opposite_frames,
+    row_detail,
+)
 from xctpipe.correct.drift import beam_drift
 from xctpipe.correct.flat import FlatField, check_dark_flat, minus_log
 from xctpipe.errors import BadScan
@@ -23,6 +31,12 @@ from xctpipe.scan import DoubleArray, FloatArray, RawArray, Scan, Span, mean_fra
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int64]
 
+BAND_MARGIN_ROWS = 1
+"""Each is the mean with so many neighbours on both sides."""
+FRAMES_PER_END = 8
+OPPOSITE_GROUPS = 16
+MOST_OPPOSITE_ROWS = 1024
+"""Opposite frames are compared over the whole height, in groups of rows, binned to at most so many."""
 SURVEY_ROWS = 12
 """Rows read for the axis, the drift and the noise: enough for a spread, few enough to be quick."""
 
@@ -89,17 +103,17 @@ def make_survey(scan: Scan, *, first_col: int = 0, center: CenterChoice) -> Surv
     """
     survey = _with_flats(scan, first_col=first_col)
     rows = pick_rows(scan, survey)
-    slab = np.concatenate([_rows_of(scan, survey, int(row)) for row in rows], axis=1)
+    slab = np.concatenate([_band_of(scan, survey, int(row)) for row in rows], axis=1)
     good = _good_frames(slab)
     lines, _ = minus_log(slab[good])
     gain = None if scan.log_absorption else beam_drift(lines)
     if gain is not None:
         lines += np.log(gain)[:, None, None]
         gain = _spread(gain, good)
-    angles = scan.angles_rad[good]
-    axis = _find_axis(lines, angles, rows=rows, first_col=first_col, center=center)
+    survey = replace(survey, angles_rad=scan.angles_rad[good], good=good, gain=gain)
+    axis = _find_axis(scan, survey, lines, rows=rows, center=center)
     notes = (*survey.warnings, *_frame_notes(good), *axis.warnings)
-    return replace(survey, angles_rad=angles, good=good, gain=gain, axis=axis, warnings=notes)
+    return replace(survey, axis=axis, warnings=notes)
 
 
 def pick_rows(scan: Scan, survey: Survey) -> Rows:
@@ -114,6 +128,7 @@ def pick_rows(scan: Scan, survey: Survey) -> Rows:
 
 
 def _whole_frame(scan: Scan, survey: Survey, frame: int) -> FloatArray:
+    """Line integrals of one frame: (row, col)."""
     raw = scan.frames.read(frames=(frame, frame + 1))
     lines, _ = minus_log(_one_frame(survey).transmission(raw, rows=(0, scan.shape[1])))
     return np.asarray(lines[0])
@@ -124,8 +139,31 @@ def _one_frame(survey: Survey) -> Survey:
     return replace(survey, flat=flat, gain=None, good=np.ones(1, bool))
 
 
-def _rows_of(scan: Scan, survey: Survey, row: int) -> FloatArray:
-    return survey.transmission(scan.frames.read((row, row + 1)), rows=(row, row + 1))
+def _band_of(scan: Scan, survey: Survey, row: int) -> FloatArray:
+    """Mean transmission of a row and its neighbours: (angle, 1, col)."""
+    span = (max(0, row - BAND_MARGIN_ROWS), min(scan.shape[1], row + BAND_MARGIN_ROWS + 1))
+    band: FloatArray = survey.transmission(scan.frames.read(span), rows=span).mean(axis=1, keepdims=True)
+    return band
+
+
+def _opposites(scan: Scan, survey: Survey) -> Opposites:
+    """Line integrals over the whole height of the frames that registration compares."""
+    chosen = opposite_frames(survey.angles_rad, pairs=OPPOSITE_PAIRS, per_end=FRAMES_PER_END)
+    frames = np.flatnonzero(survey.good)[chosen]
+    height = scan.shape[1]
+    bin_rows = -(-height // MOST_OPPOSITE_ROWS)
+    n_rows = height // bin_rows
+    groups = min(OPPOSITE_GROUPS, max(4, n_rows // 32), n_rows)
+    used = n_rows // groups * groups
+    lines = [_binned(_whole_frame(scan, survey, int(frame)), by=bin_rows)[:used] for frame in frames]
+    rows = np.arange(used, dtype=np.float64) * bin_rows + (bin_rows - 1) / 2
+    return Opposites(np.stack(lines), chosen, rows, survey.angles_rad, groups)
+
+
+def _binned(frame: FloatArray, *, by: int) -> FloatArray:
+    height = frame.shape[0] // by * by
+    binned: FloatArray = frame[:height].reshape(-1, by, frame.shape[1]).mean(axis=1, dtype=np.float32)
+    return binned
 
 
 def _with_flats(scan: Scan, *, first_col: int) -> Survey:
@@ -195,13 +233,17 @@ def _spread(gain: FloatArray, good: Mask) -> FloatArray:
     return full
 
 
-def _find_axis(
-    lines: FloatArray, angles_rad: DoubleArray, *, rows: Rows, first_col: int, center: CenterChoice
-) -> Axis:
+def _find_axis(scan: Scan, survey: Survey, lines: FloatArray, *, rows: Rows, center: CenterChoice) -> Axis:
     if center.center_px is not None:
         return Axis(center.center_px)
-    search = center.search_px and (center.search_px[0] - first_col, center.search_px[1] - first_col)
-    found = find_center(lines, angles_rad=angles_rad, rows=rows, search_px=search or None)
+    first_col, wish = survey.first_col, center.search_px
+    found = find_center(
+        lines,
+        angles_rad=survey.angles_rad,
+        rows=rows,
+        opposites=_opposites(scan, survey),
+        search_px=wish and (wish[0] - first_col, wish[1] - first_col),
+    )
     return Axis(
         center_px=found.center_px + first_col,
         row=float(found.row_mid),

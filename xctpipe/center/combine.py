@@ -25,7 +25,7 @@ def combine(
     Registration and wedge look at the same `seams`, the moments at which the scan closes, and count as one
     source; what moves between the ends of a scan adds a variance to both that no scatter over rows shows.
     """
-    kept = _sound(lines)
+    kept = _together(lines)
     centers = np.array([line.center_px for line in kept])
     at_seam = np.array([line.method in SEAM_METHODS for line in kept])
     variance = np.array([line.fit.sigma_px**2 for line in kept]) + FLOOR_PX**2
@@ -70,18 +70,36 @@ def _slope(lines: list[Line]) -> tuple[float, float]:
 
 def _confidence(lines: list[Line], *, sigma_px: float) -> float:
     """Product of five factors in [0, 1], see `find_center`."""
-    low, high = NOISE_SIGNIFICANCE, SURE_SIGNIFICANCE
-    signal = np.mean([np.clip((line.significance - low) / (high - low), 0, 1) for line in lines])
+    doubt = np.prod([1 - signal(line) for line in lines])
     agreement = np.exp(-((_apart_px(lines) / 2) ** 2)) if len(_sound(lines)) > 1 else 0.7
     precision = 1 / (1 + (sigma_px / 0.5) ** 2)
     rows = min(1.0, (1 + max(line.agreeing for line in lines)) / ENOUGH_ROWS)
-    edge = 0.2 if any(line.at_edge for line in lines) else 1.0
-    return float(signal * agreement * precision * rows * edge)
+    seen = [line for line in lines if line.significance >= NOISE_SIGNIFICANCE]
+    edge = 0.2 if any(line.at_edge for line in seen) else 1.0
+    return float((1 - doubt) * agreement * precision * rows * edge)
+
+
+def signal(line: Line) -> float:
+    """0 where a line does not stand out of noise, 1 where it surely does."""
+    low, high = NOISE_SIGNIFICANCE, SURE_SIGNIFICANCE
+    return float(np.clip((line.significance - low) / (high - low), 0, 1)) if _stands_out(line) else 0.0
+
+
+def _stands_out(line: Line) -> bool:
+    """Whether both the sum over rows and the rows by themselves see the axis."""
+    return line.significance >= NOISE_SIGNIFICANCE and line.agreeing >= min(2, len(line.rows) / 2)
 
 
 def _sound(lines: list[Line]) -> list[Line]:
     """Lines that stand out of the noise; all of them if none does."""
-    return [line for line in lines if line.significance >= NOISE_SIGNIFICANCE] or lines
+    return [line for line in lines if _stands_out(line)] or lines
+
+
+def _together(lines: list[Line]) -> list[Line]:
+    """Sound lines that agree with the one on which most rows agree; the others are said, not averaged in."""
+    sound = _sound(lines)
+    best = max(sound, key=lambda line: line.agreeing / len(line.rows) * (0.1 + signal(line)))
+    return [line for line in sound if abs(line.center_px - best.center_px) <= 2 * DISAGREEMENT_PX]
 
 
 def _apart_px(lines: list[Line]) -> float:
@@ -90,8 +108,9 @@ def _apart_px(lines: list[Line]) -> float:
 
 def _doubts(lines: list[Line], *, search_px: tuple[float, float]) -> list[str]:
     out = []
+    alone = sum(_stands_out(line) for line in lines) < 2
     for line in lines:
-        if line.significance < NOISE_SIGNIFICANCE:
+        if alone and not _stands_out(line):
             out.append(
                 f"{line.method}: no axis stands out of the noise (best {line.center_px:.1f} px, "
                 f"{line.significance:.1f} standard deviations, {NOISE_SIGNIFICANCE} needed); use rows with "

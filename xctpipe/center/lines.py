@@ -1,7 +1,7 @@
 """A straight line through the axis found in each row, rows that disagree left out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +57,18 @@ class Line:
     def center_px(self) -> float:
         """Axis at the middle row."""
         return self.fit.center_px
+
+    @property
+    def row_mid(self) -> float:
+        """Middle of the rows looked at."""
+        numbers = [estimate.row for estimate in self.rows]
+        return (min(numbers) + max(numbers)) / 2
+
+    def at_row(self, row: float) -> "Line":
+        """The same line with its axis given at another row; a slope that may be noise does not move it."""
+        sure = abs(self.fit.slope) > 2 * self.fit.slope_sigma
+        moved = self.fit.slope * (row - self.row_mid) if sure else 0.0
+        return replace(self, fit=replace(self.fit, center_px=self.fit.center_px + moved))
 
 
 def middle_offsets(rows: DoubleArray) -> DoubleArray:

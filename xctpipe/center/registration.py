@@ -1,6 +1,9 @@
 """Axis from opposite projections, each taken from the few frames around its angle."""
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from xctpipe.center.angles import HalfTurns, half_turns, local_weights
 from xctpipe.center.antisymmetry import Curves, antisymmetry_curves, octaves
@@ -8,6 +11,45 @@ from xctpipe.scan import DoubleArray, FloatArray
 
 MOST_PAIRS = 24
 MOST_FRAMES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Opposites:
+    """Frames around the ends of a few half turns, of many more rows than fit where every frame is needed.
+
+    `lines` are line integrals (frame, row, col) of the frames that `opposite_frames` names, `rows` their
+    detector rows, `angles_rad` the angles of all frames. Neighbouring rows form `groups` of equal size.
+    """
+
+    lines: FloatArray
+    frames: NDArray[np.intp]
+    rows: DoubleArray
+    angles_rad: DoubleArray
+    groups: int
+
+
+def opposite_frames(angles_rad: DoubleArray, *, pairs: int, per_end: int) -> NDArray[np.intp]:
+    """Frames nearest to the ends of up to `pairs` half turns, `per_end` of them each; ascending."""
+    order = np.argsort(angles_rad, kind="stable")
+    turns = half_turns(angles_rad[order], most=pairs)
+    ends = np.concatenate([turns.theta_rad, turns.theta_rad + np.pi])
+    near = [np.argsort(np.abs(angles_rad - end), kind="stable")[:per_end] for end in ends]
+    return np.unique(np.concatenate(near))
+
+
+def opposites_curves(opposites: Opposites, *, pairs: int, candidates_px: DoubleArray) -> Curves | None:
+    """Antisymmetry of opposite projections over many rows: curves of the groups of rows."""
+    order = np.argsort(opposites.angles_rad, kind="stable")
+    turns = half_turns(opposites.angles_rad[order], most=pairs)
+    angles = opposites.angles_rad[opposites.frames]
+    sorted_frames = np.argsort(angles, kind="stable")
+    return _curves(
+        opposites.lines[sorted_frames],
+        angles_rad=angles[sorted_frames],
+        turns=turns,
+        candidates_px=candidates_px,
+        groups=opposites.groups,
+    )
 
 
 def registration_curves(
@@ -26,6 +68,14 @@ def registration_curves(
     candidates_px : ascending multiples of half a column
     """
     turns = half_turns(angles_rad, most=MOST_PAIRS)
+    return _curves(
+        slab, angles_rad=angles_rad, turns=turns, candidates_px=candidates_px, groups=slab.shape[1]
+    )
+
+
+def _curves(
+    slab: FloatArray, *, angles_rad: DoubleArray, turns: HalfTurns, candidates_px: DoubleArray, groups: int
+) -> Curves | None:
     # detail at the rim moves this far in the extrapolation; anything finer is compared out of place
     moved_px = turns.outside_rad * slab.shape[2] / 2
     scales = octaves(slab.shape[2], finest_px=max(1.0, moved_px / 0.75))
@@ -33,11 +83,22 @@ def registration_curves(
         return None
 
     def difference(scale_px: float) -> DoubleArray:
-        return _differences(slab, angles_rad=angles_rad, turns=turns, scale_px=scale_px)
+        out = _differences(slab, angles_rad=angles_rad, turns=turns, scale_px=scale_px)
+        return _pooled(out, groups=groups)
 
     return antisymmetry_curves(
         difference, method="registration", scales_px=scales, candidates_px=candidates_px
     )
+
+
+def _pooled(difference: DoubleArray, *, groups: int) -> DoubleArray:
+    """Rows of a group as pairs: (pair, group, col).
+
+    They are not averaged: what the beam did between the ends of the scan is alike in neighbouring rows.
+    """
+    n_pairs, n_rows, n_cols = difference.shape
+    split = difference.reshape(n_pairs, groups, n_rows // groups, n_cols)
+    return np.asarray(np.moveaxis(split, 2, 1).reshape(-1, groups, n_cols))
 
 
 def _differences(

@@ -1,21 +1,26 @@
 """The search for the axis of rotation."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from xctpipe.center.angles import half_turns
+from xctpipe.center.antisymmetry import Curves
 from xctpipe.center.clean import cleaned
-from xctpipe.center.combine import combine
-from xctpipe.center.lines import middle_offsets
+from xctpipe.center.combine import combine, signal
+from xctpipe.center.lines import Line
 from xctpipe.center.peaks import find_line
-from xctpipe.center.registration import MOST_PAIRS, registration_curves
+from xctpipe.center.registration import MOST_PAIRS, Opposites, opposites_curves, registration_curves
 from xctpipe.center.result import CenterResult
-from xctpipe.center.sharpness import sharpest_line
+from xctpipe.center.sharpness import STRUCTURE, sharpest_line
 from xctpipe.center.wedge import wedge_curves
 from xctpipe.errors import BadRecipe
 from xctpipe.scan import DoubleArray, FloatArray
 
-SEAM_METHODS = (registration_curves, wedge_curves)
+OPPOSITE_PAIRS = 4
+OWN_STARTS = 4
+NEAR_PX = 2.0
 FEWEST_COLS = 16
 FEWEST_ANGLES = 3
 
@@ -25,28 +30,31 @@ def find_center(
     *,
     angles_rad: ArrayLike,
     rows: ArrayLike,
+    opposites: Opposites | None = None,
     search_px: tuple[float, float] | None = None,
 ) -> CenterResult:
-    """Axis of rotation from a few detector rows, by three methods.
+    """Axis of rotation from a few detector rows of all frames, by three methods.
 
     `registration` compares projections half a turn apart, `wedge` the harmonics of the whole sinogram that
     no sample can have. Each searches the whole range by itself. Both look only at what changes from one end
     of a half turn to the other, so a static detector pattern (stripes, a flat field that is off) can neither
     fake an axis nor has to be removed, and a sample wider than the view does no harm. Each pools its rows
-    along a line that may tilt by up to 1.5 degrees, and refines row by row. `sharpness` then asks all frames,
-    within a few px of the better of the two, which axis gives the sharpest slices; it is absent where
-    contrast is too low for it.
+    along a line that may tilt by up to 1.5 degrees, and refines row by row. `sharpness` then asks all frames
+    which axis gives the sharpest slices: near the axis of the others where they are sure, else anywhere.
 
-    The confidence is a product: signal (0 where the pooled score stands out of its noise by 5.5 standard
-    deviations, 1 from 12, mean of the methods), agreement exp(-(d/2)^2) for methods d px apart (0.7 if one
-    alone stands out), precision 1/(1 + (uncertainty/0.5 px)^2), rows min(1, (1 + a)/4) where a rows find the
-    axis by themselves, and edge: 0.2 if the best axis lies at or beyond the edge of the search.
+    The axis is the mean of the methods that stand out of noise and agree with the one on which most rows
+    agree. The confidence is a product: signal (a method's is 0 where its pooled score stands out of noise by
+    5.5 standard deviations, 1 from 12; together 1 - product(1 - signal)), agreement exp(-(d/2)^2) for methods
+    d px apart (0.7 if one alone stands out), precision 1/(1 + (uncertainty/0.5 px)^2), rows
+    min(1, (1 + a)/4) where a rows find the axis by themselves, and edge: 0.2 if the best axis of a method
+    lies at or beyond the edge of the search.
 
     Parameters
     ----------
     slab_log : (angle, row, col) line integrals; single rows or means of adjacent ones, about 8 to 16
     angles_rad : measured angles in any order; over 180 degrees less a step, or more
     rows : detector row of each of the slab's rows
+    opposites : more rows of the few frames that registration compares; it uses these instead of the slab
     search_px : first and last column allowed; a quarter of the width on both sides of the middle when absent
 
     Returns
@@ -66,17 +74,62 @@ def find_center(
         raise BadRecipe(f"search_px = {search}: give two columns, first < last, within 0 to {n_cols - 1}")
     slab, angles = cleaned(slab_log, angles_rad=angles)
     candidates = _candidates(n_cols, search_px=search)
-    curves = [method(slab, angles_rad=angles, candidates_px=candidates) for method in SEAM_METHODS]
-    lines = [find_line(c, rows=row_numbers, search_px=search) for c in curves if c is not None]
+    lines = [
+        find_line(curves, rows=at_rows, search_px=search)
+        for curves, at_rows in _seam_curves(
+            slab, angles=angles, rows=row_numbers, opposites=opposites, candidates=candidates
+        )
+        if curves is not None
+    ]
     if not lines:
         return _nothing(middle, angles=angles, rows=row_numbers)
-    start = max(lines, key=lambda line: line.significance).fit
-    near = start.center_px + start.slope * middle_offsets(row_numbers)
-    sharpest = sharpest_line(slab, angles_rad=angles, rows=row_numbers, near_px=near)
+    row_mid = float(row_numbers.min() + row_numbers.max()) / 2
+    lines = [line.at_row(row_mid) for line in lines]
+    sharpest = _sharpest(slab, angles=angles, rows=row_numbers, search_px=search, seam_lines=lines)
     if sharpest is not None:
-        lines.append(sharpest)
+        lines.append(sharpest.at_row(row_mid))
     seams = half_turns(angles, most=MOST_PAIRS).theta_rad.size
     return combine(lines, seams=seams, rows=row_numbers, search_px=search)
+
+
+def _sharpest(
+    slab: FloatArray,
+    *,
+    angles: DoubleArray,
+    rows: DoubleArray,
+    search_px: tuple[float, float],
+    seam_lines: list[Line],
+) -> Line | None:
+    """Sharpest axis near those that the seam shows; over the whole search too where none of them is sure."""
+    sure = [line for line in seam_lines if signal(line) == 1 and line.agreeing >= len(line.rows) / 2]
+    found = sharpest_line(
+        slab,
+        angles_rad=angles,
+        rows=rows,
+        search_px=search_px,
+        hints_px=[line.center_px for line in sure or seam_lines],
+        own_starts=0 if sure else OWN_STARTS,
+    )
+    if found is None or not any(abs(found.center_px - line.center_px) <= NEAR_PX for line in sure):
+        return found
+    # where others see the axis, a peak need not stand out of all that structure makes, only out of noise
+    return replace(found, significance=found.significance * STRUCTURE)
+
+
+def _seam_curves(
+    slab: FloatArray,
+    *,
+    angles: DoubleArray,
+    rows: DoubleArray,
+    opposites: Opposites | None,
+    candidates: DoubleArray,
+) -> list[tuple[Curves | None, DoubleArray]]:
+    """Curves of the methods that look at the seam, and the rows they belong to."""
+    wedge = wedge_curves(slab, angles_rad=angles, candidates_px=candidates), rows
+    if opposites is None:
+        return [(registration_curves(slab, angles_rad=angles, candidates_px=candidates), rows), wedge]
+    registration = opposites_curves(opposites, pairs=OPPOSITE_PAIRS, candidates_px=candidates)
+    return [(registration, opposites.rows.reshape(opposites.groups, -1).mean(axis=1)), wedge]
 
 
 def _check_shapes(slab_log: FloatArray, *, angles: DoubleArray, rows: DoubleArray) -> None:

@@ -1,153 +1,314 @@
 """Axis that makes the reconstructed detail sharpest.
 
 Registration and the wedge see one moment of a 180 degree scan, its two ends: what moved in between, or an
-angle that is off there, goes into their axis. Every frame takes part in a reconstruction. Blur keeps the
-energy of detail of a given scale but spreads it, so the ratio of mean modulus to root mean square of the
-band-passed slice is smallest where the frames meet. A few thousand points stand for the slice.
+angle that is off there, goes into their axis. Every frame takes part in a reconstruction. About a wrong axis
+the energy of detail of a given scale stays what it is but spreads over arcs, so the band-passed slice is most
+peaked where the frames meet. Two measures of that are taken, and the one that tells more is used: the
+kurtosis, which grows with the fourth power of what stands out and so finds small pores in much noise, and
+the root mean square over the mean modulus, which is the better one where detail fills the slice.
+
+The search goes from coarse to fine: the whole range at a scale of an eightieth of the width, then the
+neighbourhood of what was found, and of what another method suggests, at half the scale, and so on.
 """
+
+from dataclasses import dataclass
 
 import numba
 import numpy as np
 from scipy import fft
 
-from xctpipe.center.lines import Line, RowPeak, fit_line, row_estimates
+from xctpipe.center.lines import MAD_TO_SIGMA, Line, RowPeak, fit_line, row_estimates
 from xctpipe.scan import DoubleArray, FloatArray
 
-SCALES_PX = (1.5, 3.0)
-POINTS = 5000
 FEWEST_ANGLES = 24
-MOST_ROWS = 8
-LEAST_ROWS_FRAC = 0.25
-MOST_COLS = 1600
-MOST_ANGLES = 1800
-STEP_PX = 0.5
-REACH_STEPS = 8
-MOVES = 3
-LEAST_RADIUS_PX = 16.0
-MARGIN_PX = 2.0
-NOISE_DEPTH = 0.0025
-LEAST_DEPTH = 0.02
-SIGMA_DEPTH_PX = 0.008
+MOST_ROWS = 12
+COARSEST_PER_WIDTH = 80
+FINEST_PX = 1.5
+FINEST_PER_WIDTH = 640
+MOST_POINTS = 16_000
+POINT_BLOCK = 512
+SCALE_IN_BINS = 1.5
+REACH_SCALES = 6.0
+MARGIN_SCALES = 4.0
+INDEPENDENT_SCALES = 2.5
+ROW_SIGNIFICANCE = 4.0
+# standard deviations of the logarithms for one Gaussian sample: the moments of x^4 and |x| give them
+KURTOSIS_NOISE = float(np.sqrt(24)) / 3
+MODULUS_NOISE = float(np.sqrt(np.pi / 2 - 1.5))
+TINY = 1e-300
+STRUCTURE = 6.0
+"""Curves of slices full of structure vary by about so many times what noise makes them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """Rows made ready for one scale: ramp-filtered band of the projections, (row, angle, col), in bins."""
+
+    scale_px: float
+    by_px: int
+    band: FloatArray
+    cos: DoubleArray
+    sin: DoubleArray
+
+    def to_bins(self, column_px: float) -> float:
+        """Column counted in bins."""
+        return (column_px - (self.by_px - 1) / 2) / self.by_px
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Logarithm of a measure of peakedness, (row, candidate), and its noise in a featureless slice."""
+
+    candidates_px: DoubleArray
+    peakedness: DoubleArray
+    noise: float
+
+    @property
+    def step_px(self) -> float:
+        """Distance of candidates, half the scale."""
+        return float(self.candidates_px[1] - self.candidates_px[0])
+
+    @property
+    def pooled(self) -> DoubleArray:
+        """Sum over rows, each counted from its median."""
+        part: DoubleArray = (self.peakedness - np.median(self.peakedness, axis=1, keepdims=True)).sum(axis=0)
+        return part
+
+    @property
+    def best_px(self) -> float:
+        """Candidate at which the rows together are sharpest."""
+        return float(self.candidates_px[self.pooled.argmax()])
+
+    @property
+    def significance(self) -> float:
+        """Prominence of the pooled peak over its noise: that of a featureless slice, or the curve's jitter.
+
+        Where few angles alias, the curve jumps from candidate to candidate by far more than noise makes it.
+        """
+        pooled = self.pooled
+        top = int(pooled.argmax())
+        if top in {0, pooled.size - 1}:
+            return 0.0
+        prominence = float(pooled[top] - max(pooled[:top].min(), pooled[top + 1 :].min()))
+        jumps = np.abs(np.diff(pooled, n=2)) / np.sqrt(6)
+        jitter = MAD_TO_SIGMA * float(np.median(jumps))
+        least = self.noise * float(np.sqrt(len(self.peakedness)))
+        return prominence / (STRUCTURE * max(jitter, least))
 
 
 def sharpest_line(
-    slab: FloatArray, *, angles_rad: DoubleArray, rows: DoubleArray, near_px: DoubleArray
+    slab: FloatArray,
+    *,
+    angles_rad: DoubleArray,
+    rows: DoubleArray,
+    search_px: tuple[float, float],
+    hints_px: list[float],
+    own_starts: int,
 ) -> Line | None:
-    """Sharpest axis within a few px of `near_px`, or None when no row has detail enough to tell.
-
-    The depth of the minimum, as a logarithm, is its worth: in simulated rows of all contrasts the error of a
-    row was about 0.008 px / depth from a depth of 0.02 on, and meaningless below.
+    """Sharpest axis in the search, or None when no row has detail enough to tell.
 
     Parameters
     ----------
     slab : (angle, row, col) line integrals, finite
     angles_rad : ascending
     rows : detector row of each of the slab's rows
-    near_px : axis to start from, per row
+    search_px : first and last column allowed
+    hints_px : where other methods see the axis; their neighbourhoods are looked at
+    own_starts : how many places of the whole search are looked at as well
     """
     if angles_rad.size < FEWEST_ANGLES:
         return None
     chosen = np.unique(np.linspace(0, rows.size - 1, min(MOST_ROWS, rows.size)).round().astype(np.intp))
-    found = [_sharpest(slab[:, i], angles_rad=angles_rad, near_px=float(near_px[i])) for i in chosen]
-    peaks = [peak for peak, _ in found]
-    fit = fit_line(peaks, rows=rows[chosen])
-    if fit.used.sum() < chosen.size * LEAST_ROWS_FRAC:
+    some = np.ascontiguousarray(slab[:, chosen])
+    levels = [_level(some, angles_rad=angles_rad, scale_px=scale) for scale in scales(slab.shape[2])]
+    reach_px = (search_px[1] - search_px[0]) / 2
+    whole = _scores(levels[0], around_px=search_px[0] + reach_px, reach_px=reach_px) if own_starts else None
+    apart_px = 4 * levels[0].scale_px
+    starts = [*hints_px, *([] if whole is None else _highest(whole, count=own_starts, apart_px=apart_px))]
+    best = _descend(levels, starts_px=starts)
+    if not best:
         return None
-    depths = np.array([depth for _, depth in found])
+    return _line(best, rows=rows[chosen], levels=levels)
+
+
+def _highest(found: Scores, *, count: int, apart_px: float) -> list[float]:
+    """The highest candidates that lie apart."""
+    chosen: list[float] = []
+    for k in np.argsort(-found.pooled):
+        here = float(found.candidates_px[k])
+        if all(abs(here - other) > apart_px for other in chosen):
+            chosen.append(here)
+        if len(chosen) == count:
+            break
+    return chosen
+
+
+def scales(n_cols: int) -> list[float]:
+    """Scales from coarse to fine, px."""
+    finest = max(FINEST_PX, n_cols / FINEST_PER_WIDTH)
+    coarsest = max(finest, n_cols / COARSEST_PER_WIDTH)
+    count = 1 + int(np.ceil(np.log2(coarsest / finest) - 0.01))
+    return [max(finest, coarsest / 2**k) for k in range(count)]
+
+
+def _descend(levels: list[Level], *, starts_px: list[float]) -> list[Scores]:
+    """Scores around the starts, level by level, of the way that ends most significant; few ways go on."""
+    ways: list[tuple[float, list[Scores]]] = [(start, []) for start in starts_px]
+    for k, level in enumerate(levels):
+        longer: list[tuple[float, list[Scores]]] = []
+        for start, steps in ways:
+            if any(abs(start - other) < level.scale_px / 2 for other, _ in longer):
+                continue
+            found = _scores(level, around_px=start, reach_px=REACH_SCALES * level.scale_px)
+            if found is not None:
+                longer.append((found.best_px, [*steps, found]))
+        longer.sort(key=lambda way: -_worth(way[1]))
+        ways = longer[: max(1, len(starts_px) - 2 * k - 1)]
+    return ways[0][1] if ways else []
+
+
+def _worth(steps: list[Scores]) -> float:
+    """Highest significance among the levels that see the axis where the last one does."""
+    last = steps[-1].best_px
+    return max(step.significance for step in steps if abs(step.best_px - last) <= 2 * step.step_px)
+
+
+def _line(steps: list[Scores], *, rows: DoubleArray, levels: list[Level]) -> Line | None:
+    """Line through the peaks of the rows, each at the scale that places it best."""
+    final_px = steps[-1].best_px
+    peaks = [
+        min(
+            (
+                _row_peak(step, row=i, near_px=final_px, scale_px=level.scale_px)
+                for step, level in zip(steps, levels, strict=False)
+            ),
+            key=lambda peak: peak.sigma_px,
+        )
+        for i in range(rows.size)
+    ]
+    if all(peak.at_edge for peak in peaks):
+        return None
+    fit = fit_line(peaks, rows=rows)
     return Line(
         "sharpness",
         fit,
-        significance=float(np.median(depths[fit.used])) / NOISE_DEPTH,
+        significance=_worth(steps),
         agreeing=int(fit.used.sum()),
         at_edge=False,
-        rows=row_estimates("sharpness", rows=rows[chosen], peaks=peaks, used=fit.used),
+        rows=row_estimates("sharpness", rows=rows, peaks=peaks, used=fit.used),
     )
 
 
-def _sharpest(sino: FloatArray, *, angles_rad: DoubleArray, near_px: float) -> tuple[RowPeak, float]:
-    """Sharpest axis of one row at the scale that shows it best, and the depth of the minimum."""
-    by_px = max(1, round(sino.shape[1] / MOST_COLS))
-    by_angle = max(1, round(sino.shape[0] / MOST_ANGLES))
-    small, angles = _binned(sino, angles_rad=angles_rad, by_px=by_px, by_angle=by_angle)
-    offset_px = (by_px - 1) / 2
-    best = RowPeak(near_px, by_px * STEP_PX * REACH_STEPS, at_edge=True), 0.0
-    for scale in SCALES_PX:
-        filtered = _filtered(small, angles_rad=angles, scale_px=scale)
-        center, depth = _minimum(filtered, angles_rad=angles, near_px=(near_px - offset_px) / by_px)
-        if depth > max(best[1], LEAST_DEPTH):
-            best = RowPeak(center * by_px + offset_px, by_px * SIGMA_DEPTH_PX / depth, at_edge=False), depth
-    return best
+def _row_peak(step: Scores, *, row: int, near_px: float, scale_px: float) -> RowPeak:
+    """Peak of one row within two scales of the common axis; its height over noise tells its error."""
+    at, curve = step.candidates_px, step.peakedness[row]
+    near = np.flatnonzero(np.abs(at - near_px) <= 2 * scale_px + 1e-9)
+    lost = RowPeak(near_px, 10 * REACH_SCALES * scale_px, at_edge=True)
+    if near.size < 3:
+        return lost
+    top = int(near[np.argmax(curve[near])])
+    height = float(curve[top] - np.median(curve)) / step.noise
+    if top in {0, at.size - 1, int(near[0]), int(near[-1])} or height < ROW_SIGNIFICANCE:
+        return lost
+    left, centre, right = curve[top - 1 : top + 2]
+    bend = 2 * centre - left - right
+    if bend <= 0:
+        return lost
+    offset = 0.5 * (right - left) / bend * float(at[1] - at[0])
+    return RowPeak(float(at[top]) + offset, scale_px / height, at_edge=False)
 
 
-def _binned(
-    sino: FloatArray, *, angles_rad: DoubleArray, by_px: int, by_angle: int
-) -> tuple[FloatArray, DoubleArray]:
-    n_angles, n_cols = sino.shape[0] // by_angle, sino.shape[1] // by_px
-    blocks = sino[: n_angles * by_angle, : n_cols * by_px].reshape(n_angles, by_angle, n_cols, by_px)
-    angles = angles_rad[: n_angles * by_angle].reshape(n_angles, by_angle)
-    return blocks.mean(axis=(1, 3), dtype=np.float32), angles.mean(axis=1)
+def _level(slab: FloatArray, *, angles_rad: DoubleArray, scale_px: float) -> Level:
+    """Bin columns and angles as far as the scale allows, and filter."""
+    n_angles, _, n_cols = slab.shape
+    by_px = max(1, int(scale_px / SCALE_IN_BINS))
+    needed = np.pi * n_cols / 2 / scale_px * np.ptp(angles_rad) / np.pi
+    by_angle = max(1, int(n_angles / needed))
+    whole = n_angles // by_angle * by_angle
+    angles = angles_rad[:whole].reshape(-1, by_angle).mean(axis=1)
+    cols = n_cols // by_px * by_px
+    blocks = slab[:whole, :, :cols].reshape(angles.size, by_angle, slab.shape[1], cols // by_px, by_px)
+    small = blocks.mean(axis=(1, 4), dtype=np.float32)
+    changing = (small - small.mean(axis=0)) * np.gradient(angles)[:, None, None].astype(np.float32)
+    band = _band(np.moveaxis(changing, 1, 0), scale=scale_px / by_px)
+    return Level(scale_px, by_px, band, np.cos(angles), np.sin(angles))
 
 
-def _filtered(sino: FloatArray, *, angles_rad: DoubleArray, scale_px: float) -> FloatArray:
-    """Ramp-filtered band of what changes in the projections, weighted by their share of the angle."""
-    n_cols = sino.shape[1]
+def _band(changing: FloatArray, *, scale: float) -> FloatArray:
+    """Ramp-filtered band between two Gaussians of `scale` and twice that, in bins."""
+    n_cols = changing.shape[-1]
     length = int(fft.next_fast_len(2 * n_cols, real=True))
     before = (length - n_cols) // 2
-    cycles_px = fft.rfftfreq(length)
-    fine = np.exp(-2 * (np.pi * cycles_px * scale_px) ** 2)
-    response = (cycles_px * (fine - fine**4)).astype(np.float32)
-    changing = (sino - sino.mean(axis=0)) * np.gradient(angles_rad)[:, None].astype(np.float32)
-    padded = np.pad(changing, ((0, 0), (before, length - n_cols - before)), mode="edge")
-    band = fft.irfft(fft.rfft(padded, axis=1) * response, length, axis=1)
-    return np.ascontiguousarray(band[:, before : before + n_cols], dtype=np.float32)
+    cycles = fft.rfftfreq(length)
+    fine = np.exp(-2 * (np.pi * cycles * scale) ** 2)
+    response = (cycles * (fine - fine**4)).astype(np.float32)
+    padded = np.pad(changing, ((0, 0), (0, 0), (before, length - n_cols - before)), mode="edge")
+    workers = numba.get_num_threads()
+    spectrum = fft.rfft(padded, axis=-1, workers=workers) * response
+    band = fft.irfft(spectrum, length, axis=-1, workers=workers)
+    return np.ascontiguousarray(band[..., before : before + n_cols], dtype=np.float32)
 
 
-def _minimum(filtered: FloatArray, *, angles_rad: DoubleArray, near_px: float) -> tuple[float, float]:
-    """Axis (px) where the band is sharpest and how far below its median (as a logarithm), 0 if not found."""
-    n_cols = filtered.shape[1]
-    reach = STEP_PX * REACH_STEPS
-    for _ in range(MOVES):
-        at = near_px + np.arange(-REACH_STEPS, REACH_STEPS + 1) * STEP_PX
-        radius = min(near_px, n_cols - 1 - near_px) - reach - MARGIN_PX
-        if radius < LEAST_RADIUS_PX:
-            return near_px, 0.0
-        x, y = _sunflower(POINTS, radius_px=radius)
-        values = _values(filtered, np.cos(angles_rad), np.sin(angles_rad), x, y, at)
-        square = np.mean(values**2, axis=1, dtype=np.float64)
-        if square.min() <= 0:
-            return near_px, 0.0
-        spread = np.log(np.mean(np.abs(values), axis=1, dtype=np.float64) / np.sqrt(square))
-        lowest = int(np.argmin(spread))
-        if 2 <= lowest <= at.size - 3:
-            bend, tilt, _ = np.polyfit(
-                at[lowest - 2 : lowest + 3] - at[lowest], spread[lowest - 2 : lowest + 3], 2
-            )
-            depth = float(np.median(spread) - spread[lowest])
-            return float(at[lowest] - tilt / (2 * bend)), depth if bend > 0 else 0.0
-        near_px = float(at[lowest])
-    return near_px, 0.0
+def _scores(level: Level, *, around_px: float, reach_px: float) -> Scores | None:
+    """Sharpness of every row at candidates half a scale apart; None where the view leaves no circle."""
+    step = level.scale_px / 2
+    count = int(np.ceil(reach_px / step))
+    at = around_px + np.arange(-count, count + 1) * step
+    bins = np.array([level.to_bins(column) for column in at])
+    scale = level.scale_px / level.by_px
+    n_cols = level.band.shape[2]
+    radius = min(bins[0], n_cols - 1 - bins[-1]) - 1
+    if radius < MARGIN_SCALES * scale:
+        return None
+    points = min(MOST_POINTS, int(np.pi * (radius / scale) ** 2) + 1)
+    x, y = _sunflower(points, radius=radius)
+    moments = np.stack([_moments(row, level.cos, level.sin, x, y, bins) for row in level.band]) / points
+    first, second, fourth = np.moveaxis(np.maximum(moments, TINY), -1, 0)
+    independent = max(1.0, min(points, np.pi * (radius / (INDEPENDENT_SCALES * scale)) ** 2))
+    kurtosis = np.asarray(np.log(fourth) - 2 * np.log(second), np.float64)
+    modulus = np.asarray(0.5 * np.log(second) - np.log(first), np.float64)
+    measures = (
+        Scores(at, kurtosis, KURTOSIS_NOISE / np.sqrt(independent)),
+        Scores(at, modulus, MODULUS_NOISE / np.sqrt(independent)),
+    )
+    return max(measures, key=lambda scores: scores.significance)
 
 
-def _sunflower(n: int, *, radius_px: float) -> tuple[DoubleArray, DoubleArray]:
+def _sunflower(n: int, *, radius: float) -> tuple[FloatArray, FloatArray]:
     """Points spread evenly over a disc, on no grid that a fraction of a pixel could favour."""
     k = np.arange(n) + 0.5
-    r, turn = radius_px * np.sqrt(k / n), np.pi * (1 + np.sqrt(5)) * k
-    return r * np.cos(turn), r * np.sin(turn)
+    r, turn = radius * np.sqrt(k / n), np.pi * (1 + np.sqrt(5)) * k
+    return (r * np.cos(turn)).astype(np.float32), (r * np.sin(turn)).astype(np.float32)
 
 
 @numba.njit(parallel=True, cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _values(
-    filtered: FloatArray, cos: DoubleArray, sin: DoubleArray, x: DoubleArray, y: DoubleArray, at: DoubleArray
-) -> FloatArray:
-    """Back-projection at the points (x, y) from the axis, for each candidate axis: (candidate, point)."""
-    out = np.zeros((at.size, x.size), np.float32)
-    x32, y32 = x.astype(np.float32), y.astype(np.float32)
+def _moments(
+    band: FloatArray, cos: DoubleArray, sin: DoubleArray, x: FloatArray, y: FloatArray, at: DoubleArray
+) -> DoubleArray:
+    """Modulus, second and fourth power, summed over the points, of the back-projection about each axis.
+
+    Every axis is one thread's work from first to last, so sums do not depend on the number of threads.
+    """
+    out = np.zeros((at.size, 3))
     for k in numba.prange(at.size):
-        for i in range(filtered.shape[0]):
-            c, s, center = np.float32(cos[i]), np.float32(sin[i]), np.float32(at[k])
-            for p in range(x32.size):
-                col = x32[p] * c - y32[p] * s + center
-                j = int(col)
-                part = col - np.float32(j)
-                out[k, p] += filtered[i, j] * (np.float32(1) - part) + filtered[i, j + 1] * part
+        center = np.float32(at[k])
+        values = np.empty(POINT_BLOCK, np.float32)
+        for first in range(0, x.size, POINT_BLOCK):
+            n = min(POINT_BLOCK, x.size - first)
+            px, py = x[first : first + n], y[first : first + n]
+            values[:] = 0
+            for i in range(band.shape[0]):
+                c, s, row = np.float32(cos[i]), np.float32(sin[i]), band[i]
+                for p in range(n):
+                    col = px[p] * c - py[p] * s + center
+                    j = np.uint32(col)
+                    part = col - np.float32(j)
+                    here = row[j]
+                    values[p] += here + part * (row[j + np.uint32(1)] - here)
+            for p in range(n):
+                modulus = abs(np.float64(values[p]))
+                square = modulus * modulus
+                out[k, 0] += modulus
+                out[k, 1] += square
+                out[k, 2] += square * square
     return out

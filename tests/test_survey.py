@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xctpipe import phantom, survey
+from xctpipe.errors import BadScan
+from xctpipe.scan import ArrayFrames, DarkFlat, Scan
+from xctpipe.survey import CenterChoice, frame_weights, make_survey
+
+
+@pytest.mark.parametrize(("offset_px", "seed"), [(0.0, 1), (0.5, 2), (-7.25, 3), (12.75, 4)])
+def test_the_axis_of_a_faulty_noisy_interior_scan(offset_px: float, seed: int) -> None:
+    center = (256 - 1) / 2 + offset_px
+    scan, _ = phantom.simulated_scan(
+        size="small", seed=seed, n_angles=451, rows=96, cols=256, center_px=center
+    )
+    found = make_survey(scan, center=CenterChoice()).axis
+    assert found.center_px == pytest.approx(center, abs=0.25)
+    assert found.confidence is not None
+    assert found.confidence > 0.2
+
+
+def test_an_axis_of_noise_is_not_trusted() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(1000, (181, 48, 96)).astype(np.uint16)
+    flats = ArrayFrames(rng.poisson(2000, (20, 48, 96)).astype(np.uint16))
+    scan = Scan("noise", "memory", Path("noise"), ArrayFrames(counts), np.linspace(0, np.pi, 181))
+    axis = make_survey(
+        Scan(**{**vars(scan), "dark_flats": (DarkFlat(None, flats),)}), center=CenterChoice()
+    ).axis
+    assert axis.confidence is not None
+    assert axis.confidence < 0.2
+    assert axis.warnings
+
+
+def test_what_is_kept_is_what_was_found(tmp_path: Path) -> None:
+    scan, _ = phantom.simulated_scan(size="tiny", seed=2)
+    first = make_survey(scan, first_col=3, center=CenterChoice(search_px=(40.0, 60.0)))
+    survey.save(first, tmp_path / "survey.npz")
+    again = survey.load(tmp_path / "survey.npz")
+    assert again is not None
+    assert again.axis == first.axis
+    assert again.first_col == 3
+    raw = scan.frames.read((5, 9))
+    np.testing.assert_array_equal(again.transmission(raw, rows=(5, 9)), first.transmission(raw, rows=(5, 9)))
+    (tmp_path / "survey.npz").write_bytes(b"damaged")
+    assert survey.load(tmp_path / "survey.npz") is None
+
+
+def test_frames_are_weighted_by_their_time_between_the_flats() -> None:
+    scan, _ = phantom.simulated_scan(size="tiny", seed=2)
+    before, after = (pair.time_s for pair in scan.dark_flats)
+    assert scan.start_time is not None
+    assert before is not None
+    assert after is not None
+    weights = frame_weights(scan)
+    start = (scan.start_time.timestamp() - before) / (after - before)
+    assert weights[0] == pytest.approx(start, abs=1e-6)
+    assert (np.diff(weights) > 0).all()
+    assert weights[-1] <= 1
+
+
+def test_a_scan_without_flats_or_signal_is_refused() -> None:
+    scan, _ = phantom.simulated_scan(size="tiny", seed=2)
+    with pytest.raises(BadScan, match="no flats"):
+        make_survey(Scan(**{**vars(scan), "dark_flats": ()}), center=CenterChoice())
+    dark = ArrayFrames(np.full(scan.shape, 100, np.uint16))
+    with pytest.raises(BadScan, match="hold a signal"):
+        make_survey(Scan(**{**vars(scan), "frames": dark}), center=CenterChoice())
+
+
+def test_line_integrals_need_no_flats() -> None:
+    scan, truth = phantom.simulated_scan(size="tiny", seed=2, perfect=True)
+    flats = scan.dark_flats[0].flats.read()[0].astype(np.float64)
+    lines = -np.log(scan.frames.read() / flats)
+    taken = {"frames": ArrayFrames(lines.astype(np.float32)), "dark_flats": (), "log_absorption": True}
+    found = make_survey(Scan(**{**vars(scan), **taken}), center=CenterChoice())
+    assert found.axis.center_px == pytest.approx(truth["center_px"], abs=0.25)
+    np.testing.assert_allclose(
+        found.transmission(lines[:, 3:5], rows=(3, 5)), np.exp(-lines[:, 3:5]), rtol=1e-5
+    )
