@@ -128,7 +128,7 @@ def sharpest_line(
     best = _descend(levels, starts_px=starts)
     if not best:
         return None
-    return _line(best, rows=rows[chosen], levels=levels)
+    return _line(best, rows=rows[chosen], levels=levels, search_px=search_px)
 
 
 def _highest(found: Scores, *, count: int, apart_px: float) -> list[float]:
@@ -173,7 +173,9 @@ def _worth(steps: list[Scores]) -> float:
     return max(step.significance for step in steps if abs(step.best_px - last) <= 2 * step.step_px)
 
 
-def _line(steps: list[Scores], *, rows: DoubleArray, levels: list[Level]) -> Line | None:
+def _line(
+    steps: list[Scores], *, rows: DoubleArray, levels: list[Level], search_px: tuple[float, float]
+) -> Line | None:
     """Line through the peaks of the rows, each at the scale that places it best."""
     final_px = steps[-1].best_px
     peaks = [
@@ -194,7 +196,7 @@ def _line(steps: list[Scores], *, rows: DoubleArray, levels: list[Level]) -> Lin
         fit,
         significance=_worth(steps),
         agreeing=int(fit.used.sum()),
-        at_edge=False,
+        at_edge=not search_px[0] + 1 < fit.center_px < search_px[1] - 1,
         rows=row_estimates("sharpness", rows=rows, peaks=peaks, used=fit.used),
     )
 
@@ -253,7 +255,7 @@ def _scores(level: Level, *, around_px: float, reach_px: float) -> Scores | None
     """Sharpness of every row at candidates half a scale apart; None where the view leaves no circle."""
     step = level.scale_px / 2
     count = int(np.ceil(reach_px / step))
-    at = around_px + np.arange(-count, count + 1) * step
+    at = np.linspace(around_px - count * step, around_px + count * step, 2 * count + 1, dtype=np.float64)
     bins = np.array([level.to_bins(column) for column in at])
     scale = level.scale_px / level.by_px
     n_cols = level.band.shape[2]
@@ -265,11 +267,9 @@ def _scores(level: Level, *, around_px: float, reach_px: float) -> Scores | None
     moments = np.stack([_moments(row, level.cos, level.sin, x, y, bins) for row in level.band]) / points
     first, second, fourth = np.moveaxis(np.maximum(moments, TINY), -1, 0)
     independent = max(1.0, min(points, np.pi * (radius / (INDEPENDENT_SCALES * scale)) ** 2))
-    kurtosis = np.asarray(np.log(fourth) - 2 * np.log(second), np.float64)
-    modulus = np.asarray(0.5 * np.log(second) - np.log(first), np.float64)
     measures = (
-        Scores(at, kurtosis, KURTOSIS_NOISE / np.sqrt(independent)),
-        Scores(at, modulus, MODULUS_NOISE / np.sqrt(independent)),
+        Scores(at, np.log(fourth) - 2 * np.log(second), KURTOSIS_NOISE / np.sqrt(independent)),
+        Scores(at, 0.5 * np.log(second) - np.log(first), MODULUS_NOISE / np.sqrt(independent)),
     )
     return max(measures, key=lambda scores: scores.significance)
 
