@@ -221,7 +221,7 @@ def status(
 def simulate(
     folder: Annotated[Path, typer.Argument(help="where to write the raw scan and truth.json", metavar="DIR")],
     layout: Annotated[str, typer.Option(help="raw layout to write")] = "hex1",
-    size: Annotated[str, typer.Option(help="tiny (181 x 64 x 96) or small (601 x 256 x 320)")] = "tiny",
+    size: Annotated[str, typer.Option(help="mini, tiny (181 x 64 x 96) or small (601 x 256 x 320)")] = "tiny",
     seed: Annotated[int, typer.Option(help="same seed, same bytes")] = 0,
     photons: Annotated[float | None, typer.Option(help="photons per pixel and frame; 0: no noise")] = None,
     full_view: Annotated[bool, typer.Option("--full-view", help="the whole cell is inside the view")] = False,

@@ -73,6 +73,6 @@ def _quoted(text: str) -> str:
 
 def _number(key: str, value: float | None, example: float, what: str) -> str:
     if value is not None:
-        return f"{key} = {value:g}"
+        return f"{key} = {value:.10g}"
     needed = f"  # REQUIRED: {what}, not in the file; example" if what else "  # example; not in the file"
     return f"# {key} = {example}{needed}"

@@ -111,10 +111,14 @@ def _doubts(lines: list[Line], *, search_px: tuple[float, float]) -> list[str]:
     alone = sum(_stands_out(line) for line in lines) < 2
     for line in lines:
         if alone and not _stands_out(line):
+            seen = (
+                f"{line.significance:.1f} standard deviations, {NOISE_SIGNIFICANCE} needed"
+                if line.significance < NOISE_SIGNIFICANCE
+                else f"only {line.agreeing} of {len(line.rows)} rows see it"
+            )
             out.append(
-                f"{line.method}: no axis stands out of the noise (best {line.center_px:.1f} px, "
-                f"{line.significance:.1f} standard deviations, {NOISE_SIGNIFICANCE} needed); use rows with "
-                f"more detail, average adjacent rows, {NEXT_MOVE}"
+                f"{line.method}: no axis stands out of the noise (best {line.center_px:.1f} px, {seen}); use "
+                f"rows with more detail, average adjacent rows, {NEXT_MOVE}"
             )
         if line.at_edge:
             out.append(

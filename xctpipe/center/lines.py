@@ -12,6 +12,7 @@ from xctpipe.scan import DoubleArray
 
 MAD_TO_SIGMA = 1.4826
 SMALLEST_SIGMA_PX = 0.02
+MOST_TILT = 0.026
 OUTLIER_ROUNDS = 3
 OUTLIER_DEVIATIONS = 3.5
 OUTLIER_FLOOR_PX = 0.1
@@ -104,6 +105,9 @@ def fit_line(peaks: Sequence[RowPeak], *, rows: DoubleArray) -> Fit:
         if kept.sum() >= 2:
             used = kept
         coef, cov = _weighted_line(center[used], sigma=sigma[used], offset=offset[used])
+        if abs(coef[1]) > MOST_TILT:  # no stage is tilted so far: the rows are too few or too noisy to tell
+            flat = np.zeros_like(offset[used])
+            coef, cov = _weighted_line(center[used], sigma=sigma[used], offset=flat)
     residual = center - coef[0] - coef[1] * offset
     middle_sigma, slope_sigma = np.sqrt(np.diag(cov))
     spread = float(np.std(residual[used]))

@@ -4,10 +4,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xctpipe.center.antisymmetry import Curves
-from xctpipe.center.lines import MAD_TO_SIGMA, Fit, Line, RowPeak, fit_line, middle_offsets, row_estimates
+from xctpipe.center.lines import (
+    MAD_TO_SIGMA,
+    MOST_TILT,
+    Fit,
+    Line,
+    RowPeak,
+    fit_line,
+    middle_offsets,
+    row_estimates,
+)
 from xctpipe.scan import DoubleArray
 
-MOST_TILT = 0.026
 LARGEST_RHO = 0.99
 ROW_WINDOW_PX = 4.0
 BAND_SIGMAS = 2.0

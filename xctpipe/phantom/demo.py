@@ -9,7 +9,11 @@ from xctpipe.phantom.scanner import simulate
 from xctpipe.phantom.truth import truth
 from xctpipe.scan import Scan
 
-SIZES: dict[str, tuple[int, int, int]] = {"tiny": (181, 64, 96), "small": (601, 256, 320)}
+SIZES: dict[str, tuple[int, int, int]] = {
+    "mini": (61, 32, 96),
+    "tiny": (181, 64, 96),
+    "small": (601, 256, 320),
+}
 """Projections, rows and columns."""
 
 
@@ -26,7 +30,7 @@ def simulated_scan(
 
     Parameters
     ----------
-    size : `tiny` (181 projections of 64 x 96 pixels) or `small` (601 of 256 x 320).
+    size : `mini` (61 projections of 32 x 96 pixels), `tiny` (181 of 64 x 96) or `small` (601 of 256 x 320).
     seed : of the cell and of all noise; the same seed gives the same bytes.
     full_view : the whole cell is inside the view; otherwise the view is 4.16 mm of the cell's 10 mm.
     perfect : floating point frames without noise or faults, equal angles, a centred axis, darks of zero.
