@@ -1,14 +1,18 @@
 """Laws that every registered piece must keep; a new one is tested here by being registered."""
 
 import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
 
-from xctpipe import formats, phantom, recon, steps
+from xctpipe import formats, phantom, recon, steps, volume
 from xctpipe.correct.flat import minus_log
+from xctpipe.prepare import volume_path
+from xctpipe.recipe import Recipe, make_recipe
+from xctpipe.run import run
 from xctpipe.scan import FloatArray
 
 STEPS = sorted(steps.registered())
@@ -107,3 +111,38 @@ def test_a_layout_returns_what_was_written(layout: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.frames.read(), scan.frames.read())
     np.testing.assert_allclose(again.angles_rad, scan.angles_rad, atol=1e-6)
     assert len(again.dark_flats) == 2
+
+
+@pytest.fixture
+def spreading() -> Iterator[str]:
+    """A step that looks two rows up and down, which none of the real ones does yet."""
+
+    @steps.step(halo=2)
+    def mean_of_five_rows(slab: FloatArray, *, weight_frac: float = 1.0) -> FloatArray:
+        padded = np.pad(slab, ((0, 0), (2, 2), (0, 0)), mode="edge")
+        near = [padded[:, i : i + slab.shape[1]] for i in range(5)]
+        return (weight_frac * np.mean(near, axis=0) + (1 - weight_frac) * slab).astype(np.float32)
+
+    yield "mean_of_five_rows"
+    del steps._REGISTRY["mean_of_five_rows"]
+
+
+def test_a_step_that_sees_its_neighbours_gets_them_in_every_slab(
+    spreading: str, make: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volumes = []
+    for rows in (64, 8):
+        monkeypatch.setattr("xctpipe.plan.MAX_SLAB_ROWS", rows)
+        recipe = make(run_folder=f"run{rows}", correct=[{"do": spreading}], center={"center_px": 49.8})
+        (name,) = run(recipe).done
+        volumes.append(volume.read(volume_path(recipe.run_folder, name)))
+    np.testing.assert_array_equal(*volumes)
+
+
+def test_chains_add_their_halos(spreading: str) -> None:
+    from xctpipe.prepare import extent_of
+
+    scan, _ = phantom.simulated_scan(size="mini")
+    raw = {"folder": "raw", "energy_kev": 80.0, "pixel_um": 1.0}
+    table = {"name": "t", "run_folder": "r", "raw": raw, "correct": [{"do": spreading}] * 2}
+    assert extent_of(scan, make_recipe(table, base=Path())).halo_rows == 4

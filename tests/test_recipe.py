@@ -118,7 +118,16 @@ def test_a_swept_step_parameter_reaches_the_step() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["center.centre_px", "nothing", "correct.absent.size_px", "correct.stripes_sorting.width", "raw"]
+    "key",
+    [
+        "center.centre_px",
+        "nothing",
+        "compute.memory_gb",
+        "volume.keep_bits",
+        "correct.absent.size_px",
+        "correct.stripes_sorting.width",
+        "raw",
+    ],
 )
 def test_sweeping_what_is_not_there_is_refused(key: str) -> None:
     recipe = make_recipe(_with(correct=[{"do": "stripes_sorting"}]), base=Path())

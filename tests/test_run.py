@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xctpipe import inputs, storage, volume
+from xctpipe import conveyor, demo, inputs, phantom, storage, volume
 from xctpipe import run as running
-from xctpipe.errors import BadRecipe
+from xctpipe.conveyor import run_lane
+from xctpipe.errors import BadRecipe, BadScan
 from xctpipe.plan import cut
 from xctpipe.prepare import prepare, volume_path
-from xctpipe.recipe import Recipe, to_toml
+from xctpipe.recipe import Recipe, make_recipe, to_toml
 from xctpipe.run import run, split
 from xctpipe.runfolder import scan_folder
 from xctpipe.status import status
@@ -317,6 +318,43 @@ def test_a_full_disk_keeps_what_is_done(make: Make, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(volume, "write_slab", write)
     assert run(recipe).failed == {}
     assert kept.items() <= _marked(recipe).items()
+
+
+def test_a_worker_left_from_an_earlier_run_writes_nothing_into_a_later_one(
+    make: Make, low_slabs: int
+) -> None:
+    recipe = make()
+    (found,) = inputs.find(recipe.raw)
+    scan = inputs.open_one(recipe.raw, found)
+    old = prepare(scan, recipe)
+    run(make(reconstruct={"filter": "hann"}))
+    kept = _levels(recipe)
+    assert run_lane(old.job, old.plan.slabs, threads=1) == 0
+    with pytest.raises(BadScan, match="a later run"):
+        conveyor._write(old.plan.slabs[0], kept[0][:low_slabs] + 1, job=old.job, clock=conveyor.Clock())
+    assert _same(_levels(recipe), kept)
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_run_stays_below_what_the_recipe_allows(tmp_path: Path) -> None:
+    scan, truth = phantom.simulated_scan(size="small", seed=1, n_angles=401, rows=96, cols=640)
+    raw = demo.write_raw(scan, truth, tmp_path / "sim", layout="dxchange")
+    table = {"folder": str(raw), "energy_kev": 80.0, "pixel_um": truth["pixel_um"]}
+    tables = {"raw": table, "center": {"center_px": truth["center_px"]}, "compute": {"memory_gb": 1.0}}
+    recipe = make_recipe({"name": "t", "run_folder": "run", **tables}, base=tmp_path)
+    path = tmp_path / "recipe.toml"
+    path.write_text(to_toml(recipe))
+    code = (
+        "import resource, sys; from xctpipe.cli import main; code = main();"
+        "print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", code, "run", str(path)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    exit_code, peak_kib = out.split()[-2:]
+    record = json.loads((recipe.run_folder / "run.json").read_text())["scans"]["scan_00001"]
+    assert exit_code == "0"
+    assert record["slabs"] > 1, "the memory must have made the slabs lower"
+    assert int(peak_kib) * 1024 < 1.0e9
 
 
 def test_a_second_run_in_the_same_folder_is_refused(make: Make) -> None:

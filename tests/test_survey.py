@@ -1,12 +1,15 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from xctpipe import phantom, survey
+from xctpipe.correct.flat import minus_log
 from xctpipe.errors import BadScan
+from xctpipe.inputs import crop
 from xctpipe.scan import ArrayFrames, DarkFlat, Scan
-from xctpipe.survey import CenterChoice, frame_weights, make_survey
+from xctpipe.survey import CenterChoice, before_and_after, frame_weights, make_survey
 
 
 @pytest.mark.parametrize(("offset_px", "seed"), [(0.0, 1), (0.5, 2), (-7.25, 3), (12.75, 4)])
@@ -36,12 +39,12 @@ def test_an_axis_of_noise_is_not_trusted() -> None:
 
 def test_what_is_kept_is_what_was_found(tmp_path: Path) -> None:
     scan, _ = phantom.simulated_scan(size="tiny", seed=2)
-    first = make_survey(scan, first_col=3, center=CenterChoice(search_px=(40.0, 60.0)))
+    first = make_survey(scan, first_pixel=(2, 3), center=CenterChoice(search_px=(40.0, 60.0)))
     survey.save(first, tmp_path / "survey.npz")
     again = survey.load(tmp_path / "survey.npz")
     assert again is not None
     assert again.axis == first.axis
-    assert again.first_col == 3
+    assert again.first_pixel == (2, 3)
     raw = scan.frames.read((5, 9))
     np.testing.assert_array_equal(again.transmission(raw, rows=(5, 9)), first.transmission(raw, rows=(5, 9)))
     (tmp_path / "survey.npz").write_bytes(b"damaged")
@@ -54,7 +57,7 @@ def test_frames_are_weighted_by_their_time_between_the_flats() -> None:
     assert scan.start_time is not None
     assert before is not None
     assert after is not None
-    weights = frame_weights(scan)
+    weights = frame_weights(scan, scan.dark_flats)
     start = (scan.start_time.timestamp() - before) / (after - before)
     assert weights[0] == pytest.approx(start, abs=1e-6)
     assert (np.diff(weights) > 0).all()
@@ -80,3 +83,40 @@ def test_line_integrals_need_no_flats() -> None:
     np.testing.assert_allclose(
         found.transmission(lines[:, 3:5], rows=(3, 5)), np.exp(-lines[:, 3:5]), rtol=1e-5
     )
+
+
+def test_of_many_flats_those_around_the_scan_are_used() -> None:
+    scan, _ = phantom.simulated_scan(size="tiny", seed=2)
+    first = scan.dark_flats[0]
+    assert scan.start_time is not None
+    start = scan.start_time.timestamp()
+    sets = tuple(replace(first, time_s=start + t) for t in (-500, -20, 90, 900))
+    chosen = before_and_after(replace(scan, dark_flats=sets))
+    assert [each.time_s - start for each in chosen if each.time_s] == [-20, 90]
+    untimed = tuple(replace(each, time_s=None) for each in sets)
+    assert before_and_after(replace(scan, dark_flats=untimed)) == (untimed[0], untimed[-1])
+    assert make_survey(replace(scan, dark_flats=sets), center=CenterChoice(50.0)).warnings
+
+
+def test_warnings_count_columns_as_the_recipe_does() -> None:
+    scan, _ = phantom.simulated_scan(size="tiny", seed=2)
+    cropped = crop(scan, rows=None, columns=(20, 96))
+    wish = CenterChoice(search_px=(70.0, 80.0))
+    survey_of_crop = make_survey(cropped, first_pixel=(0, 20), center=wish)
+    assert any("70.0 to 80.0" in text for text in survey_of_crop.warnings)
+
+
+def test_angles_that_stand_still_are_refused() -> None:
+    scan, _ = phantom.simulated_scan(size="tiny", seed=2)
+    with pytest.raises(BadScan, match="the angles span 0 deg"):
+        make_survey(replace(scan, angles_rad=np.zeros(scan.shape[0])), center=CenterChoice())
+
+
+def test_large_line_integrals_are_kept_and_holes_bridged() -> None:
+    scan, _ = phantom.simulated_scan(size="tiny", seed=2, perfect=True)
+    lines = np.full(scan.shape, 12.0, np.float32)
+    lines[:, :, 40] = np.nan
+    taken = replace(scan, frames=ArrayFrames(lines), dark_flats=(), log_absorption=True)
+    found = make_survey(taken, center=CenterChoice(47.0))
+    log_again, _ = minus_log(found.transmission(lines[:, 3:5], rows=(3, 5)), floor=found.floor)
+    np.testing.assert_allclose(log_again, 12.0, rtol=1e-4)

@@ -57,12 +57,12 @@ def corrected_rows(scan: Scan, survey: Survey, chain: Sequence[BoundStep], *, ro
     spans = [(max(0, int(row) - halo), min(scan.shape[1], int(row) + halo + 1)) for row in rows]
     bands = [survey.transmission(scan.frames.read(span), rows=span) for span in spans]
     if halo == 0:  # rows that do not see each other are corrected together, on all threads
-        return minus_log(_through(chain, np.concatenate(bands, axis=1)))[0]
+        return minus_log(_through(chain, np.concatenate(bands, axis=1)), floor=survey.floor)[0]
     kept = [
         _through(chain, band)[:, row - first : row - first + 1]
         for band, row, (first, _) in zip(bands, rows, spans, strict=True)
     ]
-    return minus_log(np.concatenate(kept, axis=1))[0]
+    return minus_log(np.concatenate(kept, axis=1), floor=survey.floor)[0]
 
 
 def _through(chain: Sequence[BoundStep], slab: FloatArray) -> FloatArray:
@@ -71,9 +71,10 @@ def _through(chain: Sequence[BoundStep], slab: FloatArray) -> FloatArray:
     return slab
 
 
-def assess(scan: Scan, survey: Survey, method: Method) -> Assessment:
-    """Reconstruct a few slices from even and odd angles and measure them."""
-    n_rows = min(SURVEY_ROWS if method.backend == "fourier" else 2, scan.shape[1])
+def assess(scan: Scan, survey: Survey, method: Method, *, most_rows: int) -> Assessment:
+    """Reconstruct a few slices, no more than fit a slab, from even and odd angles and measure them."""
+    wanted = SURVEY_ROWS if method.backend == "fourier" else 2
+    n_rows = min(wanted, most_rows, scan.shape[1])
     even, odd = slices_of_halves(scan, survey, method, n_rows=n_rows)
     frequency, correlation = fourier_shell_correlation(even, odd, pixel_um=method.pixel_um)
     values = 0.5 * (even + odd)

@@ -50,6 +50,7 @@ def _start_log(run_folder: Path | None = None) -> None:
             raise BadRecipe(
                 f"run_folder = {run_folder}: cannot be written ({err.strerror}); choose another"
             ) from err
+        file.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is said elsewhere
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(file)
 
@@ -170,7 +171,7 @@ def try_(
     for path in tryout.save(tried, folder):
         print(path)
     if wish:
-        print(f"sharpest: {wish.key} = {tried.best:g}")
+        print(f"sharpest: {wish.key} = {tried.best:.10g}")
 
 
 def _numbers(text: str) -> list[int]:
@@ -214,7 +215,7 @@ def status(
     for scan in read_status(run_folder):
         slabs = f"{scan.slabs_done}/{'?' if scan.slabs is None else scan.slabs}"
         table.add_row(scan.name, scan.state, slabs, scan.detail)
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    _console(200).print(table)
 
 
 @app.command()
@@ -235,6 +236,11 @@ def simulate(
     print(f"{path}: simulated scan; truth in {folder / 'truth.json'}; next: xctpipe init {path}")
 
 
+def _console(plain_width: int) -> Console:
+    """Where tables go; brackets in names and messages are brackets, not styles."""
+    return Console(width=None if sys.stdout.isatty() else plain_width, markup=False, highlight=False)
+
+
 @app.command("demo")
 def demo_(
     folder: Annotated[Path, typer.Argument(help="where to work", metavar="[DIR]")] = Path("xctpipe-demo"),
@@ -248,7 +254,7 @@ def demo_(
     result = demo.run_demo(folder, size=size)
     for line in result.lines:
         table.add_row(line.what, line.true, line.measured, line.unit)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    _console(160).print(table)
     print(f"slices: {result.picture}")
     print(f"volume: {result.volume}")
     print("look at it: pip install 'xctpipe[view]', then napari --plugin napari-ome-zarr VOLUME")

@@ -3,6 +3,7 @@
 At any time at most one slab is in each of the three places, which is what the plan counts.
 """
 
+import resource
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,8 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
-
-import psutil
 
 from xctpipe import survey as surveys
 from xctpipe import volume
@@ -91,7 +90,7 @@ def correct(
 def compute(box: list[RawArray], slab: Slab, *, job: Job, clock: Clock) -> FloatArray:
     """Volume rows of a slab in cm^-1, (z, y, x), from the raw rows in `box`."""
     transmission = correct(box, read=slab.read, survey=job.survey, chain=job.method.chain, clock=clock)
-    lines, _ = clock.time("log", minus_log, transmission[:, slab.inner])
+    lines, _ = clock.time("log", minus_log, transmission[:, slab.inner], floor=job.survey.floor)
     del transmission
     return clock.time(  # type: ignore[no-any-return]
         "reconstruct",
@@ -119,19 +118,15 @@ def reconstruct_lines(
 
 
 def _write(slab: Slab, block: FloatArray, *, job: Job, clock: Clock) -> None:
+    if not job.folder.is_ours():
+        raise BadScan(f"{job.scan.name}: a later run has begun anew in {job.folder.root}; this one gives up")
     clipped = clock.time("write", volume.write_slab, job.folder.volume, job.spec, slab.rows[0], slab=block)
-    rss = psutil.Process().memory_info().rss
-    job.folder.mark_done(slab, {"seconds": clock.seconds, "clipped_voxels": int(clipped), "rss_bytes": rss})
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    job.folder.mark_done(slab, {"seconds": clock.seconds, "clipped_voxels": int(clipped), "peak_bytes": peak})
 
 
 def _read(slab: Slab, *, job: Job, clock: Clock) -> RawArray:
-    try:
-        return clock.time("read", job.scan.frames.read, slab.read)  # type: ignore[no-any-return]
-    except OSError as err:
-        raise BadScan(
-            f"{job.scan.path}: rows {slab.read[0]}:{slab.read[1]} cannot be read ({err}); "
-            "check the file and repeat the run: finished slabs are kept"
-        ) from err
+    return clock.time("read", job.scan.frames.read, slab.read)  # type: ignore[no-any-return]
 
 
 def run_lane(job: Job, slabs: Sequence[Slab], *, threads: int) -> int:
@@ -156,7 +151,7 @@ def _convey(job: Job, slabs: Sequence[Slab], *, threads: int) -> int:
         clocks = [Clock() for _ in slabs]
         reading = reader.submit(_read, slabs[0], job=job, clock=clocks[0]) if slabs else None
         for i, slab in enumerate(slabs):
-            if reading is None or job.folder.stop.exists():
+            if reading is None or job.folder.stop.exists() or not job.folder.is_ours():
                 break
             box = [reading.result()]
             reading = None

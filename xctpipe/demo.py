@@ -154,7 +154,7 @@ def _image_lines(found: FloatArray, row: dict[str, Any], scan: Scan, truth: dict
         expected = f"{np.median(places):.3f} (white noise)"
         yield Line("voxel noise", expected, f"{row['noise_cm1']:.3f}", "cm⁻¹")
     blur = truth["blur_fwhm_px"] * truth["pixel_um"]
-    yield Line("resolution", f"{blur:.1f} (blur FWHM)", f"{row['resolution_um']:.1f} (FSC 1/7)", "µm")
+    yield Line("resolution", f"{blur:.1f} (blur alone)", f"{row['resolution_um']:.1f} (FSC 1/7)", "µm")
 
 
 def save_picture(found: FloatArray, true: FloatArray, path: Path) -> None:

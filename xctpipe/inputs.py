@@ -1,4 +1,4 @@
-"""The scans a recipe means, opened and cropped, in order of time."""
+"""The scans a recipe means, opened and cropped, in the order the recipe gives, else by name."""
 
 import fnmatch
 from collections.abc import Sequence
@@ -22,11 +22,15 @@ def find(raw: Raw) -> list[Found]:
         scans = [each for pattern in raw.scans for each in _matching(pattern, scans, key="raw.scans")]
     elif not scans:
         raise BadRecipe(_nothing(raw.folder, found))
+    scans = list({each.path: each for each in scans}.values())
+    twice = sorted({each.name for each in scans if sum(other.name == each.name for other in scans) > 1})
+    if twice:
+        raise BadRecipe(f"raw: several scans are named {', '.join(twice)}; move one to another folder")
     if raw.start_times is not None and len(raw.start_times) != len(scans):
         raise BadRecipe(
             f"raw.start_times has {len(raw.start_times)} times for {len(scans)} scans; give one for each"
         )
-    return list({each.name: each for each in scans}.values())
+    return scans
 
 
 def _nothing(folder: Path, found: Sequence[Found]) -> str:
@@ -35,7 +39,7 @@ def _nothing(folder: Path, found: Sequence[Found]) -> str:
 
 
 def _matching(pattern: str, scans: Sequence[Found], *, key: str) -> list[Found]:
-    chosen = [each for each in scans if fnmatch.fnmatch(each.name, pattern)]
+    chosen = [each for each in scans if each.name == pattern or fnmatch.fnmatchcase(each.name, pattern)]
     if not chosen:
         raise BadRecipe(f"{key}: nothing is named {pattern!r}; {nearest(pattern, [s.name for s in scans])}")
     return chosen
@@ -64,8 +68,9 @@ def _dark_flat_paths(raw: Raw, each: Found, *, start_time: datetime | None) -> t
     """The darks and flats named in the recipe that are nearest in time to this scan."""
     if raw.dark_flat is None:
         return ()
-    candidates = [other for other in formats.find_scans(raw.folder) if other.holds == "dark_flat"]
-    named = [other for pattern in raw.dark_flat for other in _named(pattern, candidates, folder=raw.folder)]
+    around = raw.folder.parent if each.path == raw.folder else raw.folder
+    candidates = [other for other in formats.find_scans(around) if other.holds == "dark_flat"]
+    named = [other for pattern in raw.dark_flat for other in _named(pattern, candidates, folder=around)]
     when = start_time or each.start_time
     nearest_ones = formats.nearest_dark_flats(named, when) if when and len(named) > 1 else named
     return tuple(dict.fromkeys(other.path for other in nearest_ones))
@@ -104,5 +109,6 @@ def fingerprint(scan: Scan) -> dict[str, Any]:
     return {
         "files": [[path.name, (stat := path.stat()).st_size, stat.st_mtime_ns] for path in scan.files],
         "shape": list(scan.shape),
+        "times": [str(scan.start_time), scan.exposure_s],
         "dark_flats": [[pair.origin, pair.time_s] for pair in scan.dark_flats],
     }

@@ -9,32 +9,36 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def usable_cpus() -> int:
-    """CPUs this process may use: Slurm's grant, else its affinity, both capped by the cgroup's quota."""
-    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    if granted.isdigit() and int(granted) > 0:
-        return int(granted)
+    """CPUs this process may use: the least of its affinity, Slurm's grant and the cgroup's quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    quota = _cgroup_cpus()
-    return max(1, min(count, quota)) if quota else count
+    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    limits = [count, _cgroup_cpus(), int(granted) if granted.isdigit() else None]
+    return max(1, min(limit for limit in limits if limit))
 
 
 def usable_memory_bytes() -> int:
-    """Memory this process may use: the machine's total, capped by the cgroup's limit."""
-    total = int(psutil.virtual_memory().total)
-    limit = _cgroup_memory()
-    return min(total, limit) if limit else total
+    """Memory this process may use: the least of the machine's, Slurm's grant and the cgroup's limit."""
+    granted = os.environ.get("SLURM_MEM_PER_NODE", "")  # MiB
+    limits = [psutil.virtual_memory().total, _cgroup_memory()]
+    limits.append(int(granted) * 2**20 if granted.isdigit() else None)
+    return min(int(limit) for limit in limits if limit)
 
 
 def _cgroup_cpus() -> int | None:
-    fields = _words(_CGROUP / "cpu.max")
-    if len(fields) == 2 and fields[0].isdigit():
-        return max(1, int(fields[0]) // int(fields[1]))
-    return None
+    quotas = [fields for fields in _cgroup_settings("cpu.max") if len(fields) == 2 and fields[0].isdigit()]
+    return min((max(1, int(quota) // int(period)) for quota, period in quotas), default=None)
 
 
 def _cgroup_memory() -> int | None:
-    fields = _words(_CGROUP / "memory.max")
-    return int(fields[0]) if fields and fields[0].isdigit() else None
+    limits = [fields[0] for fields in _cgroup_settings("memory.max") if fields and fields[0].isdigit()]
+    return min(map(int, limits), default=None)
+
+
+def _cgroup_settings(name: str) -> list[list[str]]:
+    """A setting of this process's cgroup (v2) and of all above it: the tightest one binds."""
+    path = next((line[3:] for line in _words(Path("/proc/self/cgroup")) if line.startswith("0::")), "/")
+    own = _CGROUP / path.strip("/")
+    return [_words(folder / name) for folder in (own, *own.parents) if folder.is_relative_to(_CGROUP)]
 
 
 def _words(path: Path) -> list[str]:

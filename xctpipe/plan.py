@@ -74,7 +74,7 @@ def peak_bytes(extent: Extent, *, slab_rows: int) -> int:
     raw = lines * extent.raw_itemsize
     floats = 4 * lines
     volume = 4 * min(slab_rows, extent.n_rows) * extent.n_cols**2
-    correcting = max(raw + floats, 2 * floats)
+    correcting = raw + 2 * floats
     reconstructing = floats + volume + extent.recon_bytes
     writing = volume + volume * 3 // 8
     return BASE_BYTES + raw + writing + max(correcting, reconstructing)

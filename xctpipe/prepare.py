@@ -2,7 +2,8 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+import uuid
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import numpy as np
 from xctpipe import __version__, pyramid, recon, volume
 from xctpipe import survey as surveys
 from xctpipe.assess import Assessment, assess
-from xctpipe.conveyor import Job, Method
+from xctpipe.conveyor import Clock, Job, Method
 from xctpipe.inputs import fingerprint
 from xctpipe.machine import usable_cpus, usable_memory_bytes
 from xctpipe.plan import MAX_SLAB_ROWS, Extent, Plan, make_plan
 from xctpipe.recipe import Recipe, what_matters
 from xctpipe.runfolder import ScanFolder, differences, read_json, scan_folder, write_json
 from xctpipe.scan import Scan
+from xctpipe.storage import remove_partial
 from xctpipe.survey import CenterChoice, Survey
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ class Prepared:
     job: Job
     plan: Plan
     assessment: Assessment
+    seconds: dict[str, float]
+    """Spent on the survey and the assessment, once."""
 
 
 def memory_bytes(recipe: Recipe) -> int:
@@ -78,8 +82,9 @@ def plan_scan(scan: Scan, recipe: Recipe, *, slab_rows: int | None = None) -> Pl
 def survey_scan(scan: Scan, recipe: Recipe) -> Survey:
     """Survey a scan with the recipe's wishes for the axis."""
     center = CenterChoice(recipe.center.center_px, recipe.center.search_px)
+    first_row = recipe.raw.rows[0] if recipe.raw.rows else 0
     first_col = recipe.raw.columns[0] if recipe.raw.columns else 0
-    return surveys.make_survey(scan, first_col=first_col, center=center)
+    return surveys.make_survey(scan, first_pixel=(first_row, first_col), center=center)
 
 
 def settings_of(scan: Scan, recipe: Recipe) -> dict[str, Any]:
@@ -96,6 +101,8 @@ def prepare(scan: Scan, recipe: Recipe) -> Prepared:
     folder = scan_folder(recipe.run_folder, scan.name)
     settings = settings_of(scan, recipe)
     state = read_json(folder.state)
+    if state is not None and not {"settings", "assessment", "token", "seconds"} <= state.keys():
+        state = None
     if state is not None and state["settings"] != settings:
         for line in differences(state["settings"], settings):
             log.warning("%s: changed since the last run: %s", scan.name, line)
@@ -112,27 +119,28 @@ def _continue(scan: Scan, recipe: Recipe, folder: ScanFolder, state: dict[str, A
     survey = surveys.load(folder.survey)
     if survey is None:
         return None
+    remove_partial(folder.volume)
     spec = volume.read_spec(folder.volume)
     plan = plan_scan(scan, recipe, slab_rows=spec.slab_rows)
-    job = Job(scan, method_of(recipe), spec, folder)
-    return Prepared(job, plan, Assessment(**state["assessment"]))
+    job = Job(scan, method_of(recipe), spec, replace(folder, token=state["token"]))
+    return Prepared(job, plan, Assessment(**state["assessment"]), state["seconds"])
 
 
 def _begin(scan: Scan, recipe: Recipe, folder: ScanFolder, settings: dict[str, Any]) -> Prepared:
-    folder.discard()
     plan = plan_scan(scan, recipe)
-    method = method_of(recipe)
+    folder.discard()
+    method, clock = method_of(recipe), Clock()
     log.info("%s: survey", scan.name)
-    survey = survey_scan(scan, recipe)
-    for text in survey.warnings:
-        log.warning("%s: %s", scan.name, text)
-    assessment = assess(scan, survey, method)
+    survey = clock.time("survey", survey_scan, scan, recipe)
+    assessment = clock.time("assess", assess, scan, survey, method, most_rows=plan.slab_rows)
     surveys.save(survey, folder.survey)
     spec = spec_of(scan, recipe, assessment, slab_rows=plan.slab_rows)
     volume.create(folder.volume, spec, name=scan.name, attributes=_attributes(scan, recipe, survey))
     volume.set_contrast(folder.volume, assessment.low_cm1, assessment.high_cm1)
-    write_json(folder.state, {"settings": settings, "assessment": asdict(assessment)})
-    return Prepared(Job(scan, method, spec, folder), plan, assessment)
+    token = uuid.uuid4().hex
+    state = {"assessment": asdict(assessment), "token": token, "seconds": clock.seconds}
+    write_json(folder.state, {"settings": settings, **state})
+    return Prepared(Job(scan, method, spec, replace(folder, token=token)), plan, assessment, clock.seconds)
 
 
 def spec_of(scan: Scan, recipe: Recipe, found: Assessment, *, slab_rows: int) -> volume.VolumeSpec:

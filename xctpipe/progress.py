@@ -14,11 +14,6 @@ class Bar(Protocol):
         """Add finished units."""
 
 
-class _Quiet:
-    def advance(self, amount: float) -> None:
-        """Say nothing."""
-
-
 class _Lines:
     """One log line at most every `every_s` seconds, and one at the end."""
 
@@ -44,11 +39,9 @@ class _Lines:
 
 
 @contextmanager
-def progress(title: str, *, total: float, unit: str = "slices", quiet: bool = False) -> Iterator[Bar]:
+def progress(title: str, *, total: float, unit: str = "slices") -> Iterator[Bar]:
     """Count work up to `total` units; the bar is drawn on a terminal only."""
-    if quiet:
-        yield _Quiet()
-    elif not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         yield _Lines(title, total, unit)
     else:
         with _terminal(title, total=total, unit=unit) as bar:

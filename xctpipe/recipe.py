@@ -236,15 +236,13 @@ def what_matters(recipe: Recipe) -> dict[str, Any]:
 
 def with_parameter(recipe: Recipe, key: str, value: float) -> Recipe:
     """The recipe with one numeric setting changed: `center.center_px`, `correct.<step>.<parameter>`, ..."""
-    section, _, rest = key.partition(".")
     table = recipe.model_dump(exclude_none=True)
-    if section == "correct":
-        table["correct"] = _with_step_parameter(recipe, rest, value)
+    if key.startswith("correct."):
+        table["correct"] = _with_step_parameter(recipe, key.removeprefix("correct."), value)
+    elif key == "center.center_px":
+        table["center"] = {**table["center"], "center_px": value}
     else:
-        fields = _fields([section]) if section in Recipe.model_fields else []
-        if rest not in fields:
-            raise BadRecipe(f"no parameter {key!r} to sweep; {nearest(key, sweepable(recipe))}")
-        table[section] = {**table.get(section, {}), rest: value}
+        raise BadRecipe(f"no parameter {key!r} to sweep; {nearest(key, sweepable(recipe))}")
     return make_recipe(table, base=Path(), origin=f"{key} = {value:g}")
 
 

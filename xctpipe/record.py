@@ -1,5 +1,6 @@
 """The record of a run: `run.json` for whoever asks later, and the table of scans."""
 
+import logging
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,8 @@ from xctpipe.prepare import Prepared
 from xctpipe.recipe import Recipe, what_matters
 from xctpipe.runfolder import RUN_RECORD, read_json, write_json, write_table
 from xctpipe.scan import Scan
+
+log = logging.getLogger(__name__)
 
 LIBRARIES = ("xctpipe", "numpy", "scipy", "numba", "h5py", "zarr", "dask", "algotom")
 
@@ -52,16 +55,18 @@ class RunRecord:
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, recipe: Recipe, *, names: Sequence[str]) -> "RunRecord":
-        """A record of these scans; what an earlier run knew of them stays until it is replaced."""
-        old = (read_json(recipe.run_folder / RUN_RECORD) or {}).get("scans", {})
+    def begin(cls, recipe: Recipe, *, names: Sequence[str], fresh: bool) -> "RunRecord":
+        """A record of these scans; what an earlier run knew of them stays, unless `fresh`."""
+        old = {} if fresh else (read_json(recipe.run_folder / RUN_RECORD) or {}).get("scans", {})
         content = {
             "name": recipe.name,
             "started": now(),
             "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
             "host": platform.node(),
             "settings": what_matters(recipe),
-            "scans": {name: {"stage": "reconstruct", "status": "waiting"} for name in names},
+            "scans": {
+                name: {"stage": "reconstruct", "status": "waiting", **old.get(name, {})} for name in names
+            },
         }
         record = cls(recipe.run_folder, content)
         record.rows = {name: old[name]["row"] for name in names if "row" in old.get(name, {})}
@@ -95,16 +100,16 @@ class RunRecord:
         clipped = sum(int(record.get("clipped_voxels", 0)) for record in records)
         warnings = list(self.content["scans"][name]["warnings"])
         if clipped:
-            warnings.append(
-                f"{clipped} voxels lie outside the stored range and are clipped; widen volume.range_cm1"
-            )
+            text = f"{clipped} voxels lie outside the stored range and are clipped; widen volume.range_cm1"
+            log.warning("%s: %s", name, text)
+            warnings.append(text)
         self._update(
             name,
             status="done",
             finished=now(),
             wall_s=round(wall_s, 3),
-            seconds=total_seconds(records),
-            peak_rss_gb=max((record.get("rss_bytes", 0) for record in records), default=0) / 1e9,
+            seconds={**prepared.seconds, **total_seconds(records)},
+            peak_memory_gb=max((record.get("peak_bytes", 0) for record in records), default=0) / 1e9,
             volume=str(folder.volume.relative_to(self.root)),
             warnings=warnings,
         )

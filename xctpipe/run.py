@@ -13,12 +13,14 @@ from itertools import pairwise
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, LocalCluster, get_worker
+from distributed.client import FutureCancelledError
+from distributed.comm import CommClosedError
 
 from xctpipe import inputs
 from xctpipe.conveyor import Job, run_lane
 from xctpipe.errors import BadRecipe, BadScan, UserError, nearest
 from xctpipe.formats import Found
-from xctpipe.machine import usable_cpus
+from xctpipe.machine import set_threads, usable_cpus
 from xctpipe.plan import Slab
 from xctpipe.prepare import Prepared, prepare
 from xctpipe.progress import Bar, progress
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 STAGES = ("reconstruct",)
 
 _LANES_PER_WORKER = 3
+_SLABS_PER_LANE = 6
 _POLL_S = 0.2
 CONNECT_S = 15
 
@@ -59,10 +62,11 @@ def run(
     Raises BadRecipe when nothing can be run; a scan that fails is in the outcome, the others go on.
     """
     check_stages(stages)
+    set_threads()
     with locked(recipe.run_folder):
         write_text(recipe.run_folder / "recipe.toml", to_toml(recipe))
         found = inputs.find(recipe.raw)
-        record = RunRecord.begin(recipe, names=[each.name for each in found])
+        record = RunRecord.begin(recipe, names=[each.name for each in found], fresh=fresh)
         if fresh:
             for each in found:
                 scan_folder(recipe.run_folder, each.name).discard()
@@ -75,7 +79,8 @@ def _run_all(recipe: Recipe, found: Sequence[Found], *, client: Client, record: 
     for index, each in enumerate(found):
         try:
             _reconstruct(recipe, each, index=index, client=client, record=record)
-        except BadRecipe:
+        except BadRecipe as err:
+            record.failed(each.name, str(err))
             raise
         except UserError as err:
             log.error("%s failed: %s", each.name, err)  # noqa: TRY400 - a user's message, not a traceback
@@ -90,7 +95,11 @@ def _reconstruct(recipe: Recipe, each: Found, *, index: int, client: Client, rec
     start = time.monotonic()
     scan = inputs.open_one(recipe.raw, each, index=index)
     record.started(scan)
+    for text in scan.warnings:
+        log.warning("%s: %s", scan.name, text)
     prepared = prepare(scan, recipe)
+    for text in prepared.job.survey.warnings:
+        log.warning("%s: %s", scan.name, text)
     record.prepared(prepared)
     _convey_all(prepared, client=client)
     record.finished(prepared, wall_s=time.monotonic() - start)
@@ -106,14 +115,14 @@ def _convey_all(prepared: Prepared, *, client: Client) -> None:
         return
     job.folder.stop.unlink(missing_ok=True)
     n_rows = sum(slab.rows[1] - slab.rows[0] for slab in rest)
-    lanes = split(rest, n_lanes=_n_lanes(client))
+    lanes = split(rest, n_lanes=_n_lanes(client, len(rest)))
     futures = [client.submit(_lane, job, lane, pure=False, retries=2) for lane in lanes]
     try:
         with progress(job.scan.name, total=n_rows) as bar:
             _watch(futures, rest, job=job, bar=bar)
     except BaseException:
         # workers end the slab in hand and start no other; what is finished stays
-        job.folder.stop.touch()
+        job.folder.request_stop()
         client.cancel(futures)
         raise
     _collect(futures, job)
@@ -142,6 +151,10 @@ def _collect(futures: Sequence[Future], job: Job) -> None:
             message = future.result()
             if message:
                 raise BadScan(message)
+    except (FutureCancelledError, CommClosedError) as err:
+        raise BadScan(
+            f"{job.scan.name}: the dask scheduler is lost; start it and repeat: finished slabs are kept"
+        ) from err
     except KilledWorker as err:
         raise BadScan(
             f"{job.scan.name}: workers died on it several times (out of memory?); lower compute.memory_gb "
@@ -154,7 +167,7 @@ def _lane(job: Job, slabs: Sequence[Slab]) -> str:
     try:
         run_lane(job, slabs, threads=get_worker().state.nthreads)
     except UserError as err:
-        job.folder.stop.touch()
+        job.folder.request_stop()
         return str(err)
     return ""
 
@@ -166,10 +179,12 @@ def split(slabs: Sequence[Slab], *, n_lanes: int) -> list[list[Slab]]:
     return [list(slabs[a:b]) for a, b in pairwise(edges)]
 
 
-def _n_lanes(client: Client) -> int:
+def _n_lanes(client: Client, n_slabs: int) -> int:
+    """One lane for the worker of this process; elsewhere short ones, so that late workers find some too."""
+    if isinstance(client.cluster, LocalCluster):
+        return 1
     n_workers = len(client.scheduler_info(n_workers=-1)["workers"])
-    # one worker keeps one conveyor running; more get several lanes each, so that none waits at the end
-    return 1 if n_workers <= 1 else n_workers * _LANES_PER_WORKER
+    return max(n_workers * _LANES_PER_WORKER, n_slabs // _SLABS_PER_LANE)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,8 @@ class ScanFolder:
     """The part of a run folder that belongs to one scan."""
 
     root: Path
+    token: str = ""
+    """Of the attempt that may write here; records of another attempt count as absent."""
 
     @property
     def volume(self) -> Path:
@@ -126,11 +128,21 @@ class ScanFolder:
 
     def mark_done(self, slab: Slab, record: Mapping[str, Any]) -> None:
         """Record a slab whose every shard is on disk."""
-        write_json(self._marker(slab), record)
+        write_json(self._marker(slab), {"token": self.token, **record})
 
     def record_of(self, slab: Slab) -> dict[str, Any] | None:
         """The record of a finished slab."""
-        return read_json(self._marker(slab))
+        record = read_json(self._marker(slab))
+        return record if record and record.get("token") == self.token else None
+
+    def is_ours(self) -> bool:
+        """Whether no later attempt has begun, into which a worker whose client is gone must not write."""
+        return (read_json(self.state) or {}).get("token") == self.token
+
+    def request_stop(self) -> None:
+        """Ask workers to start no other slab; a disk that refuses must not hide why."""
+        with suppress(OSError):
+            self.stop.touch()
 
     def discard(self) -> None:
         """Remove everything made for this scan."""
@@ -141,6 +153,6 @@ class ScanFolder:
                 shutil.rmtree(self.root)
 
 
-def scan_folder(run_folder: Path, scan: str) -> ScanFolder:
+def scan_folder(run_folder: Path, scan: str, *, token: str = "") -> ScanFolder:
     """Where the results of a scan belong."""
-    return ScanFolder(run_folder / "scans" / scan)
+    return ScanFolder(run_folder / "scans" / scan, token)

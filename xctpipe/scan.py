@@ -1,6 +1,5 @@
 """A raw scan as frozen values without open handles, so that it can be sent to any worker."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -153,8 +152,3 @@ def mean_frame(frames: Frames, *, rows: Span | None = None, block: int = 16) -> 
     if total is None:
         raise ValueError("no frames to average")
     return (total / n).astype(np.float32)
-
-
-def names(scans: Sequence[Scan]) -> list[str]:
-    """Names of the scans, in order."""
-    return [scan.name for scan in scans]

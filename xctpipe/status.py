@@ -34,14 +34,14 @@ def is_running(run_folder: Path) -> bool:
 def status(run_folder: Path) -> list[ScanStatus]:
     """State of every scan of a run; BadRecipe when the folder holds none."""
     record = read_json(run_folder / RUN_RECORD)
-    if record is None:
+    if record is None or not isinstance(record.get("scans"), dict):
         raise BadRecipe(f"{run_folder}: not a run folder (no {RUN_RECORD}); give the recipe's run_folder")
     alive = is_running(run_folder)
     return [_scan_status(run_folder, name, entry, alive) for name, entry in record["scans"].items()]
 
 
 def _scan_status(run_folder: Path, name: str, entry: dict[str, object], alive: bool) -> ScanStatus:
-    state = str(entry["status"])
+    state = str(entry.get("status", "unknown"))
     if state in {"running", "waiting"} and not alive:
         state = "interrupted" if state == "running" else "not started"
     done = len(list((scan_folder(run_folder, name).root / "work" / "slabs").glob("[0-9]*.json")))

@@ -13,6 +13,7 @@ PARTIAL_SUFFIX = ".partial"
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_BROKEN = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT})
 
 
 def write_whole(path: Path, parts: Iterable[bytes]) -> None:
@@ -44,7 +45,7 @@ def storing(path: Path | str, *, needed_bytes: int | None = None) -> Iterator[No
     try:
         yield
     except OSError as err:
-        if err.errno not in _NO_SPACE | _NO_PERMISSION:
+        if err.errno not in _NO_SPACE | _NO_PERMISSION | _BROKEN:
             raise
         raise storage_error(err, path, needed_bytes=needed_bytes) from err
 
@@ -61,6 +62,8 @@ def storage_error(err: OSError, path: Path | str, *, needed_bytes: int | None = 
     folder = next(p for p in (path, *path.parents) if p.is_dir())
     if err.errno in _NO_PERMISSION:
         return UserError(f"{what}; make {folder} writable for you, or choose another run_folder")
+    if err.errno in _BROKEN:
+        return UserError(f"{what}; check the disk or its network, then run again: what was written is kept")
     need = "" if needed_bytes is None else f"; up to {_readable(needed_bytes)} were to be written"
     reason = {
         errno.EDQUOT: "your quota on that disk is used up",

@@ -6,9 +6,11 @@ corrects every slab with the same numbers.
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,7 @@ from xctpipe.correct.drift import beam_drift
 from xctpipe.correct.flat import FlatField, check_dark_flat, minus_log
 from xctpipe.errors import BadScan
 from xctpipe.runfolder import write_bytes
-from xctpipe.scan import DoubleArray, FloatArray, RawArray, Scan, Span, mean_frame
+from xctpipe.scan import DarkFlat, DoubleArray, FloatArray, RawArray, Scan, Span, mean_frame
 
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int64]
@@ -37,6 +39,7 @@ FRAMES_PER_END = 8
 OPPOSITE_GROUPS = 16
 MOST_OPPOSITE_ROWS = 1024
 """Opposite frames are compared over the whole height, in groups of rows, binned to at most so many."""
+LEAST_SPAN_RAD = np.pi / 6
 SURVEY_ROWS = 12
 """Rows read for the axis, the drift and the noise: enough for a spread, few enough to be quick."""
 
@@ -51,7 +54,7 @@ class CenterChoice:
 
 @dataclass(frozen=True)
 class Axis:
-    """The rotation axis: its column at row `row`, uncropped in columns and cropped in rows, and its slope."""
+    """The rotation axis: its column at row `row`, both counted in the uncropped detector, and its slope."""
 
     center_px: float
     row: float = 0.0
@@ -71,41 +74,51 @@ class Survey:
     good: Mask
     """Which frames are used."""
     axis: Axis
-    first_col: int = 0
-    flat: FlatField | None = None
-    """None when the data are line integrals already."""
+    flat: FlatField
+    first_pixel: tuple[int, int] = (0, 0)
+    """Row and column of the cropped detector's first pixel."""
+    takes_log: bool = True
+    """False when the data are line integrals already."""
     gain: FloatArray | None = None
     """Per frame, beam intensity relative to the flat."""
     warnings: tuple[str, ...] = ()
 
     def transmission(self, raw: RawArray, *, rows: Span) -> FloatArray:
         """Transmission of raw rows [r0, r1), good frames only: (angle, row, col)."""
-        if self.flat is None:
-            slab = np.exp(-raw.astype(np.float32))
-        else:
-            slab = self.flat.rows(rows).correct(raw, gain=self.gain)
+        if not self.takes_log:
+            raw = np.exp(-raw.astype(np.float32))
+        slab = self.flat.rows(rows).correct(raw, gain=self.gain)
         return slab if self.good.all() else slab[self.good]
+
+    @property
+    def floor(self) -> float:
+        """Least transmission: a photon of a bright beam, or nothing worth the name for line integrals."""
+        return 1e-4 if self.takes_log else 1e-37
 
     def center_of_rows(self, rows: Span) -> DoubleArray:
         """Column of the axis in the cropped detector for each row of [r0, r1)."""
         return self.center_at(np.arange(*rows))
 
     def center_at(self, rows: Rows) -> DoubleArray:
-        """Column of the axis in the cropped detector at the given rows."""
-        offset = np.asarray(rows, dtype=np.float64) - self.axis.row
-        return self.axis.center_px - self.first_col + self.axis.slope * offset
+        """Column of the axis in the cropped detector at the given rows of it."""
+        first_row, first_col = self.first_pixel
+        offset = np.asarray(rows, dtype=np.float64) + first_row - self.axis.row
+        return self.axis.center_px - first_col + self.axis.slope * offset
 
 
-def make_survey(scan: Scan, *, first_col: int = 0, center: CenterChoice) -> Survey:
+def make_survey(scan: Scan, *, first_pixel: tuple[int, int] = (0, 0), center: CenterChoice) -> Survey:
     """Survey a scan: reads its darks and flats whole, and `SURVEY_ROWS` detector rows of every frame.
 
     Raises BadScan when the darks and flats cannot correct it.
     """
-    survey = _with_flats(scan, first_col=first_col)
+    if np.ptp(scan.angles_rad) < LEAST_SPAN_RAD:
+        span = np.degrees(np.ptp(scan.angles_rad))
+        raise BadScan(f"{scan.path}: the angles span {span:.3g} deg; 30 are the least, 180 are wanted")
+    survey = _with_flats(scan, first_pixel=first_pixel)
     rows = pick_rows(scan, survey)
     slab = np.concatenate([_band_of(scan, survey, int(row)) for row in rows], axis=1)
     good = _good_frames(slab)
-    lines, _ = minus_log(slab[good])
+    lines, _ = minus_log(slab[good], floor=survey.floor)
     gain = None if scan.log_absorption else beam_drift(lines)
     if gain is not None:
         lines += np.log(gain)[:, None, None]
@@ -130,12 +143,13 @@ def pick_rows(scan: Scan, survey: Survey) -> Rows:
 def _whole_frame(scan: Scan, survey: Survey, frame: int) -> FloatArray:
     """Line integrals of one frame: (row, col)."""
     raw = scan.frames.read(frames=(frame, frame + 1))
-    lines, _ = minus_log(_one_frame(survey).transmission(raw, rows=(0, scan.shape[1])))
+    transmission = _one_frame(survey).transmission(raw, rows=(0, scan.shape[1]))
+    lines, _ = minus_log(transmission, floor=survey.floor)
     return np.asarray(lines[0])
 
 
 def _one_frame(survey: Survey) -> Survey:
-    flat = survey.flat and replace(survey.flat, flats=survey.flat.flats[:1], weight=None)
+    flat = replace(survey.flat, flats=survey.flat.flats[:1], weight=None)
     return replace(survey, flat=flat, gain=None, good=np.ones(1, bool))
 
 
@@ -156,7 +170,7 @@ def _opposites(scan: Scan, survey: Survey) -> Opposites:
     groups = min(OPPOSITE_GROUPS, max(4, n_rows // 32), n_rows)
     used = n_rows // groups * groups
     lines = [_binned(_whole_frame(scan, survey, int(frame)), by=bin_rows)[:used] for frame in frames]
-    rows = np.arange(used, dtype=np.float64) * bin_rows + (bin_rows - 1) / 2
+    rows = survey.first_pixel[0] + np.arange(used, dtype=np.float64) * bin_rows + (bin_rows - 1) / 2
     return Opposites(np.stack(lines), chosen, rows, survey.angles_rad, groups)
 
 
@@ -166,22 +180,45 @@ def _binned(frame: FloatArray, *, by: int) -> FloatArray:
     return binned
 
 
-def _with_flats(scan: Scan, *, first_col: int) -> Survey:
-    n = scan.shape[0]
-    blank = Survey(scan.angles_rad, np.ones(n, bool), Axis(0.0), first_col=first_col)
+def _with_flats(scan: Scan, *, first_pixel: tuple[int, int]) -> Survey:
+    n, *shape = scan.shape
+    blank = Survey(
+        scan.angles_rad,
+        np.ones(n, bool),
+        Axis(0.0),
+        FlatField(np.zeros(shape, np.float32), (np.ones(shape, np.float32),)),
+        first_pixel=first_pixel,
+        takes_log=not scan.log_absorption,
+    )
     if scan.log_absorption:
         return blank
     if not scan.dark_flats:
         raise BadScan(f"{scan.path}: no flats; name the scan that holds them in raw.dark_flat")
-    sets = scan.dark_flats[:2]
+    sets = before_and_after(scan)
     darks = [mean_frame(each.darks) for each in sets if each.darks is not None]
     flats = tuple(mean_frame(each.flats) for each in sets)
     flat = FlatField(
         dark=np.mean(darks, axis=0, dtype=np.float32) if darks else np.zeros_like(flats[0]),
         flats=flats,
-        weight=frame_weights(scan) if len(sets) == 2 else None,
+        weight=frame_weights(scan, sets) if len(sets) == 2 else None,
     )
-    return replace(blank, flat=flat, warnings=_check_flat(scan, flat))
+    notes = list(_check_flat(scan, flat))
+    if len(sets) < len(scan.dark_flats):
+        notes.append(f"{len(sets)} of {len(scan.dark_flats)} sets of flats are used, around the scan")
+    return replace(blank, flat=flat, warnings=tuple(notes))
+
+
+def before_and_after(scan: Scan) -> tuple[DarkFlat, ...]:
+    """The last darks and flats before the scan began and the first after; both ends where no time is known."""
+    sets = scan.dark_flats
+    times = [each.time_s for each in sets]
+    if len(sets) <= 2:
+        return sets
+    if scan.start_time is None or None in times:
+        return sets[0], sets[-1]
+    in_order = sorted(sets, key=lambda each: each.time_s or 0.0)
+    later = sum((each.time_s or 0.0) <= scan.start_time.timestamp() for each in in_order)
+    return tuple(in_order[max(0, later - 1) : later + 1]) or sets[:1]
 
 
 def _check_flat(scan: Scan, flat: FlatField) -> tuple[str, ...]:
@@ -194,11 +231,11 @@ def _check_flat(scan: Scan, flat: FlatField) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for _, odd in found for text in odd))
 
 
-def frame_weights(scan: Scan) -> FloatArray:
+def frame_weights(scan: Scan, sets: Sequence[DarkFlat]) -> FloatArray:
     """How far each frame lies between the two flats in time, in [0, 1]."""
     n = scan.shape[0]
     fraction = np.linspace(0.0, 1.0, n)
-    before, after = (each.time_s for each in scan.dark_flats[:2])
+    before, after = (each.time_s for each in sets)
     if before is None or after is None or scan.start_time is None or after <= before:
         return fraction.astype(np.float32)
     start = scan.start_time.timestamp()
@@ -236,19 +273,20 @@ def _spread(gain: FloatArray, good: Mask) -> FloatArray:
 def _find_axis(scan: Scan, survey: Survey, lines: FloatArray, *, rows: Rows, center: CenterChoice) -> Axis:
     if center.center_px is not None:
         return Axis(center.center_px)
-    first_col, wish = survey.first_col, center.search_px
+    first_row, first_col = survey.first_pixel
     found = find_center(
         lines,
         angles_rad=survey.angles_rad,
-        rows=rows,
+        rows=rows + first_row,
         opposites=_opposites(scan, survey),
-        search_px=wish and (wish[0] - first_col, wish[1] - first_col),
+        search_px=center.search_px,
+        first_col=first_col,
     )
     return Axis(
-        center_px=found.center_px + first_col,
+        center_px=found.center_px,
         row=float(found.row_mid),
         slope=found.slope_px_per_row if _tilt_is_sure(found, lines.shape[1]) else 0.0,
-        uncertainty_px=found.uncertainty_px,
+        uncertainty_px=found.uncertainty_px if np.isfinite(found.uncertainty_px) else None,
         confidence=found.confidence,
         tilt_deg=found.tilt_deg,
         warnings=found.warnings,
@@ -262,18 +300,22 @@ def _tilt_is_sure(found: CenterResult, n_rows: int) -> bool:
 
 def save(survey: Survey, path: Path) -> None:
     """Keep the survey as one .npz archive, written whole."""
-    meta = {"axis": asdict(survey.axis), "first_col": survey.first_col, "warnings": survey.warnings}
-    arrays: dict[str, Any] = {} if survey.gain is None else {"gain": survey.gain}
-    if survey.flat is not None:
-        arrays["dark"] = survey.flat.dark
-        arrays |= {f"flat{i}": flat for i, flat in enumerate(survey.flat.flats)}
-        arrays |= {} if survey.flat.weight is None else {"weight": survey.flat.weight}
+    meta = {
+        "axis": asdict(survey.axis),
+        "first_pixel": survey.first_pixel,
+        "takes_log": survey.takes_log,
+        "warnings": survey.warnings,
+    }
+    arrays: dict[str, Any] = {f"flat{i}": flat for i, flat in enumerate(survey.flat.flats)}
+    arrays |= {} if survey.gain is None else {"gain": survey.gain}
+    arrays |= {} if survey.flat.weight is None else {"weight": survey.flat.weight}
     buffer = io.BytesIO()
     np.savez(
         buffer,
         meta=np.array(json.dumps(meta)),
         angles_rad=survey.angles_rad,
         good=survey.good,
+        dark=survey.flat.dark,
         **arrays,
     )
     write_bytes(path, buffer.getvalue())
@@ -284,21 +326,18 @@ def load(path: Path) -> Survey | None:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError):
+        meta = json.loads(str(arrays["meta"]))
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
         return None
-    meta = json.loads(str(arrays["meta"]))
     axis = meta["axis"] | {"warnings": tuple(meta["axis"]["warnings"])}
+    flats = tuple(arrays[name] for name in ("flat0", "flat1") if name in arrays)
     return Survey(
         angles_rad=arrays["angles_rad"],
         good=arrays["good"],
         axis=Axis(**axis),
-        first_col=meta["first_col"],
-        flat=_flat_from(arrays),
+        flat=FlatField(arrays["dark"], flats, arrays.get("weight")),
+        first_pixel=tuple(meta["first_pixel"]),
+        takes_log=meta["takes_log"],
         gain=arrays.get("gain"),
         warnings=tuple(meta["warnings"]),
     )
-
-
-def _flat_from(arrays: dict[str, Any]) -> FlatField | None:
-    flats = tuple(arrays[name] for name in ("flat0", "flat1") if name in arrays)
-    return FlatField(arrays["dark"], flats, arrays.get("weight")) if flats else None

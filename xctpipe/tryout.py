@@ -1,5 +1,6 @@
 """A few slices before the whole volume, with one setting swept: a labelled stack and its metric curve."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,10 @@ from xctpipe.scan import DoubleArray, FloatArray, Scan
 from xctpipe.storage import storing
 from xctpipe.survey import Survey
 
+log = logging.getLogger(__name__)
+
 MAX_VALUES = 200
+MOST_GB = 3.9
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Tried:
     def label(self, value: int, row: int) -> str:
         """What a slice shows, from the value that was used."""
         place = f"row {self.rows[row]}"
-        return f"{self.sweep.key} = {self.sweep.values[value]:g}, {place}" if self.sweep else place
+        return f"{self.sweep.key} = {self.sweep.values[value]:.10g}, {place}" if self.sweep else place
 
     @property
     def best(self) -> float | None:
@@ -81,17 +85,30 @@ def choose_rows(scan: Scan, rows: Sequence[int] | None) -> tuple[int, ...]:
 
 def try_slices(scan: Scan, recipe: Recipe, *, rows: Sequence[int], sweep: Sweep | None) -> Tried:
     """Reconstruct rows for every value of the sweep, or once without one."""
+    _check_size(scan, n_slices=len(rows) * (len(sweep.values) if sweep else 1))
     recipes = [with_parameter(recipe, sweep.key, value) for value in sweep.values] if sweep else [recipe]
     survey = survey_scan(scan, recipes[0] if sweep and sweep.key == "center.center_px" else recipe)
     lines = _remember_last(lambda chosen: _lines(scan, survey, chosen, rows))
-    slices = []
+    for text in survey.warnings:
+        log.warning("%s: %s", scan.name, text)
+    width = scan.shape[2]
+    stack = np.empty((len(recipes), len(rows), width, width), np.float32)
     with progress("try", total=len(recipes), unit="values") as bar:
-        for chosen in recipes:
-            slices.append(_slices(lines(chosen), survey=survey, recipe=chosen, rows=rows))
+        for slices, chosen in zip(stack, recipes, strict=True):
+            slices[:] = _slices(lines(chosen), survey=survey, recipe=chosen, rows=rows)
             bar.advance(1)
-    stack = np.stack(slices)
     curve = np.array([[sharpness(image) for image in group] for group in stack])
     return Tried(sweep, tuple(rows), stack, curve)
+
+
+def _check_size(scan: Scan, *, n_slices: int) -> None:
+    """A labelled TIFF holds 4 GB, which is also as much as anyone looks at."""
+    size_gb = 4e-9 * n_slices * scan.shape[2] ** 2
+    if size_gb > MOST_GB:
+        raise BadRecipe(
+            f"try: {n_slices} slices of {scan.shape[2]} x {scan.shape[2]} are {size_gb:.1f} GB, {MOST_GB} at "
+            "most; take fewer values or rows, or crop with raw.columns"
+        )
 
 
 def _lines(scan: Scan, survey: Survey, recipe: Recipe, rows: Sequence[int]) -> FloatArray:
@@ -193,7 +210,7 @@ def _save_curve(tried: Tried, path: Path) -> Path:
         curve = tried.sharpness[:, r]
         axis.plot(sweep.values, curve / curve.max(), marker=".", label=f"row {row}")
     if tried.best is not None:
-        axis.axvline(tried.best, color="0.4", linestyle="--", label=f"sharpest: {tried.best:g}")
+        axis.axvline(tried.best, color="0.4", linestyle="--", label=f"sharpest: {tried.best:.10g}")
     axis.set_xlabel(sweep.key)
     axis.set_ylabel("sharpness (mean squared gradient, relative)")
     axis.legend()

@@ -13,6 +13,7 @@ SEAM_SIGMA_PX = 0.3
 SEAM_METHODS = ("registration", "wedge")
 DISAGREEMENT_PX = 1.0
 UNCERTAIN_PX = 0.5
+TILT_SIGMAS = 4.0
 ENOUGH_ROWS = 4
 NEXT_MOVE = "or give center.center_px"
 
@@ -155,9 +156,9 @@ def _geometry(
             f"{NEXT_MOVE}"
         )
     across_px = slope * float(np.ptp(rows))
-    if abs(slope) > 3 * slope_sigma and abs(across_px) > 0.5:
+    if abs(slope) > TILT_SIGMAS * slope_sigma and abs(across_px) > 0.5:
         out.append(
             f"the axis is tilted by {np.degrees(np.arctan(slope)):.3f} deg, it moves by {across_px:.2f} px "
-            f"over rows {rows.min():.0f} to {rows.max():.0f}; reconstruct each row with its own axis"
+            f"over rows {rows.min():.0f} to {rows.max():.0f}"
         )
     return out

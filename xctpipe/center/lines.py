@@ -65,6 +65,11 @@ class Line:
         numbers = [estimate.row for estimate in self.rows]
         return (min(numbers) + max(numbers)) / 2
 
+    def moved(self, by_px: float) -> "Line":
+        """The same line in columns counted from `by_px` further left."""
+        rows = tuple(replace(row, center_px=row.center_px + by_px) for row in self.rows)
+        return replace(self, fit=replace(self.fit, center_px=self.fit.center_px + by_px), rows=rows)
+
     def at_row(self, row: float) -> "Line":
         """The same line with its axis given at another row; a slope that may be noise does not move it."""
         sure = abs(self.fit.slope) > 2 * self.fit.slope_sigma

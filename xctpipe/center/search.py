@@ -32,6 +32,7 @@ def find_center(
     rows: ArrayLike,
     opposites: Opposites | None = None,
     search_px: tuple[float, float] | None = None,
+    first_col: int = 0,
 ) -> CenterResult:
     """Axis of rotation from a few detector rows of all frames, by three methods.
 
@@ -56,6 +57,7 @@ def find_center(
     rows : detector row of each of the slab's rows
     opposites : more rows of the few frames that registration compares; it uses these instead of the slab
     search_px : first and last column allowed; a quarter of the width on both sides of the middle when absent
+    first_col : detector column of the slab's first; what is asked and told of the axis counts from column 0
 
     Returns
     -------
@@ -69,9 +71,14 @@ def find_center(
     _check_shapes(slab_log, angles=angles, rows=row_numbers)
     n_cols = slab_log.shape[2]
     middle = (n_cols - 1) / 2
-    search = search_px or (middle - n_cols / 4, middle + n_cols / 4)
+    search = (middle - n_cols / 4, middle + n_cols / 4)
+    if search_px is not None:
+        search = search_px[0] - first_col, search_px[1] - first_col
     if not 0 <= search[0] < search[1] <= n_cols - 1:
-        raise BadRecipe(f"search_px = {search}: give two columns, first < last, within 0 to {n_cols - 1}")
+        raise BadRecipe(
+            f"center.search_px = {search_px}: give two columns, first < last, within {first_col} to "
+            f"{first_col + n_cols - 1}"
+        )
     slab, angles = cleaned(slab_log, angles_rad=angles)
     candidates = _candidates(n_cols, search_px=search)
     lines = [
@@ -82,14 +89,19 @@ def find_center(
         if curves is not None
     ]
     if not lines:
-        return _nothing(middle, angles=angles, rows=row_numbers)
+        return _nothing(middle + first_col, angles=angles, rows=row_numbers)
     row_mid = float(row_numbers.min() + row_numbers.max()) / 2
     lines = [line.at_row(row_mid) for line in lines]
     sharpest = _sharpest(slab, angles=angles, rows=row_numbers, search_px=search, seam_lines=lines)
     if sharpest is not None:
         lines.append(sharpest.at_row(row_mid))
     seams = half_turns(angles, most=MOST_PAIRS).theta_rad.size
-    return combine(lines, seams=seams, rows=row_numbers, search_px=search)
+    return combine(
+        [line.moved(first_col) for line in lines],
+        seams=seams,
+        rows=row_numbers,
+        search_px=(search[0] + first_col, search[1] + first_col),
+    )
 
 
 def _sharpest(

@@ -71,7 +71,10 @@ def parse_time(text: str, *, what: str) -> tuple[datetime | None, tuple[str, ...
         return None, (f"{what} is {text!r}: not used, it is not ISO 8601 (2025-03-01T10:00:00-05:00)",)
     if time.tzinfo is not None:
         return time, ()
-    local = time.astimezone()
+    try:
+        local = time.astimezone()
+    except (ValueError, OverflowError, OSError):  # year 1, as some programs write for "not set"
+        return None, (f"{what} is {text!r}: not used, it lies outside the calendar",)
     zone = local.strftime("%z")
     return local, (f"{what} is {text!r} without a time zone: taken in this computer's, UTC{zone}",)
 
