@@ -209,7 +209,7 @@ def _with_flats(scan: Scan, *, first_pixel: tuple[int, int]) -> Survey:
 
 
 def before_and_after(scan: Scan) -> tuple[DarkFlat, ...]:
-    """The last darks and flats before the scan began and the first after; both ends where no time is known."""
+    """The last darks and flats before the scan and the first after; both ends where no time is known."""
     sets = scan.dark_flats
     times = [each.time_s for each in sets]
     if len(sets) <= 2:
