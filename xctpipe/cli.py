@@ -40,6 +40,9 @@ class _Console(logging.Handler):
 
 def _start_log(run_folder: Path | None = None) -> None:
     log.setLevel(logging.INFO)
+    # what dask has to say of its own closing is not for the user; failures of slabs come as exceptions
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if not any(isinstance(handler, _Console) for handler in log.handlers):
         log.addHandler(_Console())
     if run_folder is not None:
