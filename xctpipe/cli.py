@@ -260,7 +260,7 @@ def demo_(
     _console(160).print(table)
     print(f"slices: {result.picture}")
     print(f"volume: {result.volume}")
-    print("look at it: pip install 'xctpipe[view]', then napari --plugin napari-ome-zarr VOLUME")
+    print(f"look at it: pip install -e '.[view]', then napari --plugin napari-ome-zarr {result.volume}")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -68,7 +68,10 @@ def cut(n_rows: int, *, slab_rows: int, halo_rows: int) -> tuple[Slab, ...]:
 
 
 def peak_bytes(extent: Extent, *, slab_rows: int) -> int:
-    """Most memory in use at once: this slab computed, the next one being read, the last being written."""
+    """Most memory in use at once: this slab computed, the next one being read, the last being written.
+
+    Writing needs a quarter of a slab beside it, and some shards.
+    """
     rows = min(slab_rows + 2 * extent.halo_rows, extent.n_rows)
     lines = extent.n_angles * rows * extent.n_cols
     raw = lines * extent.raw_itemsize
@@ -76,8 +79,8 @@ def peak_bytes(extent: Extent, *, slab_rows: int) -> int:
     volume = 4 * min(slab_rows, extent.n_rows) * extent.n_cols**2
     correcting = raw + 2 * floats
     reconstructing = floats + volume + extent.recon_bytes
-    writing = volume + volume * 3 // 8
-    return BASE_BYTES + raw + writing + max(correcting, reconstructing)
+    neighbours = raw + volume if slab_rows < extent.n_rows else 0
+    return BASE_BYTES + neighbours + volume * 3 // 8 + max(correcting, reconstructing)
 
 
 def make_plan(extent: Extent, *, memory_bytes: int, slab_rows: int | None = None) -> Plan:
