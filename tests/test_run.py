@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,40 @@ def test_fresh_discards(make: Make) -> None:
     after = _marked(recipe)
     assert before.keys() == after.keys()
     assert all(after[name] != before[name] for name in after)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_what_is_done_is_kept_when_a_new_beginning_fails(
+    make: Make, simulated: tuple[Path, dict[str, Any]], tmp_path: Path, fresh: bool
+) -> None:
+    folder = tmp_path / "raw"
+    shutil.copytree(simulated[0], folder)
+    recipe = make(raw={"folder": str(folder)})
+    run(recipe)
+    whole = _levels(recipe)
+    with pytest.raises(BadRecipe, match="outside the detector"):
+        run(make(raw={"folder": str(folder)}, center={"center_px": 1600.0}), fresh=fresh)
+    assert _same(_levels(recipe), whole)
+    frames = next(folder.glob("*/proj*"))
+    frames.write_bytes(frames.read_bytes()[:100_000])
+    assert run(recipe, fresh=fresh).failed
+    path = volume_path(recipe.run_folder, "scan_00001")
+    assert np.array_equal(volume.read(path), whole[0])
+
+
+def test_other_data_of_the_same_name_do_not_replace_results(
+    make: Make, simulated: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    recipe = make()
+    run(recipe)
+    whole = _levels(recipe)
+    scan, _ = phantom.simulated_scan(size="mini", seed=9)
+    other = make(raw={"folder": str(demo.write_raw(scan, {}, tmp_path / "other", layout="hex1"))})
+    with pytest.raises(BadRecipe, match="--fresh"):
+        run(other)
+    assert _same(_levels(recipe), whole)
+    run(other, fresh=True)
+    assert len(_levels(other)[0]) == scan.shape[1]
 
 
 def test_what_an_interrupted_removal_left_is_not_taken_for_finished(make: Make) -> None:
@@ -374,8 +409,6 @@ def test_a_run_folder_that_is_a_file(make: Make, tmp_path: Path) -> None:
 def test_blank_frames_are_left_out_and_said(
     make: Make, simulated: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    import shutil
-
     import h5py
 
     folder = tmp_path / "raw"

@@ -30,6 +30,8 @@ class Assessment:
 
 def rows_across(height: int, n_rows: int) -> Rows:
     """Up to `n_rows` different rows, spread over the height and away from its ends where it allows."""
+    if height <= n_rows:
+        return np.arange(height, dtype=np.int64)
     return np.unique(np.linspace(0, height - 1, n_rows + 2)[1:-1].astype(np.int64))
 
 

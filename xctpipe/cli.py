@@ -103,9 +103,11 @@ def init(
     folder: RawPath,
     out: Annotated[Path, typer.Option("--out", "-o", help="where to write the recipe")] = Path("recipe.toml"),
     energy_kev: Annotated[
-        float | None, typer.Option(help="photon energy, where the file does not say")
+        float | None, typer.Option(help="photon energy, if the file has none", min=1)
     ] = None,
-    pixel_um: Annotated[float | None, typer.Option(help="pixel size, where the file does not say")] = None,
+    pixel_um: Annotated[
+        float | None, typer.Option(help="pixel size, if the file has none", min=0.001)
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace the recipe when it exists")] = False,
 ) -> None:
     """Write a commented recipe for raw data."""
@@ -119,6 +121,12 @@ def init(
         raise BadScan(f"{folder}: nothing in it holds projections; `xctpipe inspect` says what was found")
     first = formats.open_scan(scans[0].path)
     name = folder.name if folder.is_dir() else folder.stem
+    if name in {
+        "raw_data",
+        "raw",
+        "data",
+    }:  # what every experiment calls it would make them share a run folder
+        name = folder.parent.name
     text = starter.recipe_text(
         folder,
         scans=scans,
@@ -150,12 +158,12 @@ def plan(recipe_file: RecipeFile) -> None:
 def try_(
     recipe_file: RecipeFile,
     sweep: Annotated[
-        str | None, typer.Option(help="KEY=START:STOP:STEP, e.g. center.center_px=1600:1620:0.5")
+        str | None, typer.Option(help="center.center_px=START:STOP:STEP, or correct.STEP.PARAMETER=...")
     ] = None,
     rows: Annotated[str | None, typer.Option(help="rows to reconstruct, e.g. 100,200; absent: three")] = None,
     scan: Annotated[str | None, typer.Option(help="name of the scan; absent: the first")] = None,
 ) -> None:
-    """Reconstruct a few slices, with any number of the recipe swept."""
+    """Reconstruct a few slices, with the axis or a number of a correction swept."""
     from xctpipe import inputs, tryout
     from xctpipe.machine import set_threads
     from xctpipe.recipe import read_recipe
@@ -173,8 +181,9 @@ def try_(
     folder = recipe.run_folder / "try" / opened.name / (wish.key if wish else "slices")
     for path in tryout.save(tried, folder):
         print(path)
-    if wish:
-        print(f"sharpest: {wish.key} = {tried.best:.10g}")
+    if tried.best is not None:
+        edge = "; at the edge of the sweep: widen it" if tried.best_at_edge else ""
+        print(f"sharpest: {tried.best:.10g}{edge}")
 
 
 def _numbers(text: str) -> list[int]:
@@ -202,8 +211,7 @@ def run(
     outcome = run_recipe(recipe, stages=stages.split(","), scheduler=scheduler, fresh=fresh)
     print(f"{len(outcome.done)} scan(s) done; results in {recipe.run_folder}")
     if outcome.failed:
-        for name, message in outcome.failed.items():
-            print(f"failed: {name}: {message}", file=sys.stderr)
+        print(f"failed: {', '.join(outcome.failed)}; why is said above and in log.txt there")
         raise typer.Exit(SCANS_FAILED)
 
 
@@ -224,7 +232,7 @@ def status(
 @app.command()
 def simulate(
     folder: Annotated[Path, typer.Argument(help="where to write the raw scan and truth.json", metavar="DIR")],
-    layout: Annotated[str, typer.Option(help="raw layout to write")] = "hex1",
+    layout: Annotated[str, typer.Option(help="raw layout to write: hex1, dxchange or nxtomo")] = "hex1",
     size: Annotated[str, typer.Option(help="mini, tiny (181 x 64 x 96) or small (601 x 256 x 320)")] = "tiny",
     seed: Annotated[int, typer.Option(help="same seed, same bytes")] = 0,
     photons: Annotated[float | None, typer.Option(help="photons per pixel and frame; 0: no noise")] = None,
@@ -247,7 +255,7 @@ def _console(plain_width: int) -> Console:
 @app.command("demo")
 def demo_(
     folder: Annotated[Path, typer.Argument(help="where to work", metavar="[DIR]")] = Path("xctpipe-demo"),
-    size: Annotated[str, typer.Option(help="tiny (seconds) or small")] = "small",
+    size: Annotated[str, typer.Option(help="mini, tiny (seconds) or small")] = "small",
 ) -> None:
     """Simulate a scan in the HEX layout, reconstruct it, and print measured beside true."""
     from xctpipe import demo
@@ -258,6 +266,8 @@ def demo_(
     for line in result.lines:
         table.add_row(line.what, line.true, line.measured, line.unit)
     _console(160).print(table)
+    print("The view is narrower than the cell: rows are continued beyond it, which adds up to 0.1 cm^-1 to")
+    print("light materials. Noise limits the resolution; with more photons it approaches the blur.")
     print(f"slices: {result.picture}")
     print(f"volume: {result.volume}")
     print(f"look at it: pip install -e '.[view]', then napari --plugin napari-ome-zarr {result.volume}")

@@ -1,5 +1,6 @@
 """Simulated scans on disk, and the demonstration: measured beside true."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,14 +62,16 @@ def write_simulated(
 
 def write_raw(scan: Scan, truth: dict[str, Any], folder: Path, *, layout: str) -> Path:
     """Write a scan and its truth into a new or empty folder; returns the folder of raw data."""
-    if folder.exists() and any(folder.iterdir()):
+    unfinished = folder / "unfinished"
+    ours = {unfinished, folder / "truth.json"}
+    if folder.exists() and any(child not in ours for child in folder.iterdir()):
         raise BadRecipe(f"{folder} is not empty; choose another folder")
     with storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        raw = folder / "raw_data"
-        formats.write_scan(raw / "scan_00001", scan, layout=layout)
-    write_json(folder / "truth.json", truth)
-    return raw
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        formats.write_scan(unfinished / "scan_00001", scan, layout=layout)
+        write_json(folder / "truth.json", truth)
+        return unfinished.rename(folder / "raw_data")
 
 
 def run_demo(folder: Path, *, size: str) -> Result:
@@ -76,12 +79,12 @@ def run_demo(folder: Path, *, size: str) -> Result:
 
     The raw data and finished slabs of an earlier, interrupted demonstration are used again.
     """
-    truth_file = folder / "truth.json"
     scan, truth = phantom.simulated_scan(size=size)
-    stored = read_json(truth_file)
-    if stored is None or stored["shape"] != truth["shape"]:
-        write_raw(scan, truth, folder / "simulated", layout="hex1")
-        write_json(truth_file, truth)
+    simulated = folder / "simulated"
+    if not (simulated / "raw_data").exists():
+        write_raw(scan, truth, simulated, layout="hex1")
+    elif (read_json(simulated / "truth.json") or {}).get("shape") != truth["shape"]:
+        raise BadRecipe(f"{folder} holds a demonstration of another size; choose another folder")
     recipe = make_recipe(
         {
             "name": "demo",

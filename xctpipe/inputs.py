@@ -18,10 +18,10 @@ def find(raw: Raw) -> list[Found]:
     """The scans with projections that `raw.scans` names, all of them when it is absent."""
     found = formats.find_scans(raw.folder)
     scans = [each for each in found if each.holds == "projections"]
+    if not scans:
+        raise BadRecipe(_nothing(raw.folder, found))
     if raw.scans is not None:
         scans = [each for pattern in raw.scans for each in _matching(pattern, scans, key="raw.scans")]
-    elif not scans:
-        raise BadRecipe(_nothing(raw.folder, found))
     scans = list({each.path: each for each in scans}.values())
     twice = sorted({each.name for each in scans if sum(other.name == each.name for other in scans) > 1})
     if twice:

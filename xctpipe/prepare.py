@@ -13,6 +13,7 @@ from xctpipe import __version__, pyramid, recon, volume
 from xctpipe import survey as surveys
 from xctpipe.assess import Assessment, assess
 from xctpipe.conveyor import Clock, Job, Method
+from xctpipe.errors import BadRecipe
 from xctpipe.inputs import fingerprint
 from xctpipe.machine import usable_cpus, usable_memory_bytes
 from xctpipe.plan import MAX_SLAB_ROWS, Extent, Plan, make_plan
@@ -37,6 +38,17 @@ class Prepared:
     assessment: Assessment
     seconds: dict[str, float]
     """Spent on the survey and the assessment, once."""
+
+
+def describe(prepared: Prepared) -> str:
+    """Axis, noise and resolution in words."""
+    axis, found = prepared.job.survey.axis, prepared.assessment
+    text = f"axis {axis.center_px:.2f} px"
+    if axis.confidence is not None:
+        text += (
+            f" (uncertain by {axis.uncertainty_px or float('nan'):.2f} px, confidence {axis.confidence:.2f})"
+        )
+    return f"{text}, noise {found.noise_cm1:.3g} cm^-1, resolution {found.resolution_um:.3g} um"
 
 
 def memory_bytes(recipe: Recipe) -> int:
@@ -96,23 +108,42 @@ def settings_of(scan: Scan, recipe: Recipe) -> dict[str, Any]:
     return json.loads(json.dumps(table))  # type: ignore[no-any-return]
 
 
-def prepare(scan: Scan, recipe: Recipe) -> Prepared:
-    """Continue the work on a scan when nothing that matters has changed, else discard it and say why."""
+def prepare(scan: Scan, recipe: Recipe, *, fresh: bool = False) -> Prepared:
+    """Continue the work on a scan when nothing that matters has changed, else begin anew and say why.
+
+    What an earlier run made is discarded only once the scan has been read and surveyed with success.
+    """
     folder = scan_folder(recipe.run_folder, scan.name)
     settings = settings_of(scan, recipe)
-    state = read_json(folder.state)
-    if state is not None and not {"settings", "assessment", "token", "seconds"} <= state.keys():
+    state = None if fresh else read_json(folder.state)
+    if state is not None and not {"settings", "source", "assessment", "token", "seconds"} <= state.keys():
         state = None
     if state is not None and state["settings"] != settings:
-        for line in differences(state["settings"], settings):
-            log.warning("%s: changed since the last run: %s", scan.name, line)
-        log.warning("%s: reconstruct is done again from the start", scan.name)
+        _check_source(scan, recipe, state)
+        _say_changes(scan.name, state["settings"], settings)
         state = None
     if state is not None and folder.volume.exists():
         prepared = _continue(scan, recipe, folder, state)
         if prepared is not None:
             return prepared
     return _begin(scan, recipe, folder, settings)
+
+
+def _check_source(scan: Scan, recipe: Recipe, state: dict[str, Any]) -> None:
+    """Other data of the same name must not replace results without being asked to."""
+    if state["source"] != str(scan.path):
+        raise BadRecipe(
+            f"run_folder = {recipe.run_folder}: holds {scan.name} of {state['source']}, this is {scan.path}; "
+            "choose another run_folder, or replace those results with --fresh"
+        )
+
+
+def _say_changes(name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    if old.get("input") != new["input"]:
+        log.warning("%s: changed since the last run: the raw files, their times, or darks and flats", name)
+    for line in differences({**old, "input": None}, {**new, "input": None}):
+        log.warning("%s: changed since the last run: %s", name, line)
+    log.warning("%s: reconstruct is done again from the start", name)
 
 
 def _continue(scan: Scan, recipe: Recipe, folder: ScanFolder, state: dict[str, Any]) -> Prepared | None:
@@ -128,18 +159,18 @@ def _continue(scan: Scan, recipe: Recipe, folder: ScanFolder, state: dict[str, A
 
 def _begin(scan: Scan, recipe: Recipe, folder: ScanFolder, settings: dict[str, Any]) -> Prepared:
     plan = plan_scan(scan, recipe)
-    folder.discard()
     method, clock = method_of(recipe), Clock()
     log.info("%s: survey", scan.name)
     survey = clock.time("survey", survey_scan, scan, recipe)
     assessment = clock.time("assess", assess, scan, survey, method, most_rows=plan.slab_rows)
+    folder.discard()
     surveys.save(survey, folder.survey)
     spec = spec_of(scan, recipe, assessment, slab_rows=plan.slab_rows)
     volume.create(folder.volume, spec, name=scan.name, attributes=_attributes(scan, recipe, survey))
     volume.set_contrast(folder.volume, assessment.low_cm1, assessment.high_cm1)
     token = uuid.uuid4().hex
-    state = {"assessment": asdict(assessment), "token": token, "seconds": clock.seconds}
-    write_json(folder.state, {"settings": settings, **state})
+    state = {"source": str(scan.path), "assessment": asdict(assessment), "seconds": clock.seconds}
+    write_json(folder.state, {"settings": settings, "token": token, **state})
     return Prepared(Job(scan, method, spec, replace(folder, token=token)), plan, assessment, clock.seconds)
 
 

@@ -34,9 +34,9 @@ class Raw(_Section):
 
     folder: Path
     """A folder of scans, one scan's folder, or one file."""
-    energy_kev: Positive
+    energy_kev: Annotated[float, Ge(1), Le(1000)]
     """Photon energy."""
-    pixel_um: Positive
+    pixel_um: Annotated[float, Ge(1e-3), Le(1e4)]
     """Size of a detector pixel in the sample."""
     scans: Annotated[tuple[str, ...], Len(1)] | None = None
     """Names or globs, one per time step; absent: all that hold projections."""

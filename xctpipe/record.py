@@ -75,6 +75,7 @@ class RunRecord:
 
     def started(self, scan: Scan) -> None:
         """The scan has been opened."""
+        self.content["scans"][scan.name].pop("error", None)
         self._update(scan.name, status="running", started=now(), input=fingerprint(scan))
         self._update(scan.name, layout=scan.layout, warnings=list(scan.warnings))
 

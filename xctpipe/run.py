@@ -22,11 +22,12 @@ from xctpipe.errors import BadRecipe, BadScan, UserError, nearest
 from xctpipe.formats import Found
 from xctpipe.machine import set_threads, usable_cpus
 from xctpipe.plan import Slab
-from xctpipe.prepare import Prepared, prepare
+from xctpipe.prepare import Prepared, describe, prepare
 from xctpipe.progress import Bar, progress
 from xctpipe.recipe import Recipe, to_toml
 from xctpipe.record import RunRecord
-from xctpipe.runfolder import locked, scan_folder, write_text
+from xctpipe.runfolder import locked, write_text
+from xctpipe.scan import Scan
 
 log = logging.getLogger(__name__)
 
@@ -67,18 +68,18 @@ def run(
         write_text(recipe.run_folder / "recipe.toml", to_toml(recipe))
         found = inputs.find(recipe.raw)
         record = RunRecord.begin(recipe, names=[each.name for each in found], fresh=fresh)
-        if fresh:
-            for each in found:
-                scan_folder(recipe.run_folder, each.name).discard()
         with workers(scheduler) as client:
-            return _run_all(recipe, found, client=client, record=record)
+            return _run_all(recipe, found, client=client, record=record, fresh=fresh)
 
 
-def _run_all(recipe: Recipe, found: Sequence[Found], *, client: Client, record: RunRecord) -> Outcome:
+def _run_all(
+    recipe: Recipe, found: Sequence[Found], *, client: Client, record: RunRecord, fresh: bool
+) -> Outcome:
     outcome = Outcome()
     for index, each in enumerate(found):
         try:
-            _reconstruct(recipe, each, index=index, client=client, record=record)
+            scan = inputs.open_one(recipe.raw, each, index=index)
+            _reconstruct(recipe, scan, client=client, record=record, fresh=fresh)
         except BadRecipe as err:
             record.failed(each.name, str(err))
             raise
@@ -91,16 +92,16 @@ def _run_all(recipe: Recipe, found: Sequence[Found], *, client: Client, record: 
     return outcome
 
 
-def _reconstruct(recipe: Recipe, each: Found, *, index: int, client: Client, record: RunRecord) -> None:
+def _reconstruct(recipe: Recipe, scan: Scan, *, client: Client, record: RunRecord, fresh: bool) -> None:
     start = time.monotonic()
-    scan = inputs.open_one(recipe.raw, each, index=index)
     record.started(scan)
     for text in scan.warnings:
         log.warning("%s: %s", scan.name, text)
-    prepared = prepare(scan, recipe)
+    prepared = prepare(scan, recipe, fresh=fresh)
     for text in prepared.job.survey.warnings:
         log.warning("%s: %s", scan.name, text)
     record.prepared(prepared)
+    log.info("%s: %s", scan.name, describe(prepared))
     _convey_all(prepared, client=client)
     record.finished(prepared, wall_s=time.monotonic() - start)
     log.info("%s: %s", scan.name, prepared.job.folder.volume)

@@ -18,7 +18,7 @@ def recipe_text(
     run_folder: Path,
 ) -> str:
     """Text of a recipe for the scans found in `folder`, with what the first one says of itself filled in."""
-    name = folder.name if folder.is_dir() else folder.stem
+    name = run_folder.name
     names = ", ".join(_quoted(each.name) for each in scans)
     n_angles, height, width = first.shape
     lines = [
@@ -33,15 +33,19 @@ def recipe_text(
         _number("energy_kev", energy_kev or first.energy_kev, 80.0, "photon energy"),
         _number("pixel_um", pixel_um or first.pixel_um, 1.3, "pixel size in the sample"),
         _number("exposure_s", first.exposure_s, 0.2, ""),
+        '# start_times = ["2025-03-01T10:00:00-05:00"]   # example, one per scan; absent: from the files',
         '# dark_flat = ["scan_00015"]     # example; absent: beside or inside the data, nearest in time',
         f"# rows = [0, {height}]",
         f"# columns = [0, {width}]",
+        '# angle_unit = "deg"             # or "rad"; absent: as the file says, else judged by the range',
         "# log_absorption = false         # true: the data are line integrals already",
+        "# follow_links_outside = false   # true: follow HDF5 links that leave the folder",
         "",
         "# Corrections in order. Absent: this default chain; `correct = []` above [raw]: none.",
         *_chain_lines(),
         "# [center]",
         f"# center_px = {(width - 1) / 2}          # example; absent: found by itself",
+        f"# search_px = [{width // 4}, {3 * width // 4}]          # where it is looked for",
         "",
         "[reconstruct]",
         'backend = "fourier"              # or "algotom"',
@@ -50,6 +54,7 @@ def recipe_text(
         "",
         "[volume]",
         'dtype = "float32"                # or uint16, uint8 with a stored scale',
+        "# range_cm1 = [-1.0, 5.0]        # example; of integers; absent: from slices made beforehand",
         '# keep_bits = "auto"             # mantissa bits; auto: a tenth of the noise; 23: exact',
         "",
         "[compute]",

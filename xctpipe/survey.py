@@ -27,6 +27,7 @@ from xctpipe.center import (
 from xctpipe.correct.drift import beam_drift
 from xctpipe.correct.flat import FlatField, check_dark_flat, minus_log
 from xctpipe.errors import BadScan
+from xctpipe.progress import progress
 from xctpipe.runfolder import write_bytes
 from xctpipe.scan import DarkFlat, DoubleArray, FloatArray, RawArray, Scan, Span, mean_frame
 
@@ -116,7 +117,12 @@ def make_survey(scan: Scan, *, first_pixel: tuple[int, int] = (0, 0), center: Ce
         raise BadScan(f"{scan.path}: the angles span {span:.3g} deg; 30 are the least, 180 are wanted")
     survey = _with_flats(scan, first_pixel=first_pixel)
     rows = pick_rows(scan, survey)
-    slab = np.concatenate([_band_of(scan, survey, int(row)) for row in rows], axis=1)
+    bands = []
+    with progress(f"{scan.name}: survey", total=len(rows), unit="rows") as bar:
+        for row in rows:
+            bands.append(_band_of(scan, survey, int(row)))
+            bar.advance(1)
+    slab = np.concatenate(bands, axis=1)
     good = _good_frames(slab)
     lines, _ = minus_log(slab[good], floor=survey.floor)
     gain = None if scan.log_absorption else beam_drift(lines)

@@ -17,13 +17,14 @@ from xctpipe.progress import progress
 from xctpipe.recipe import Recipe, with_parameter
 from xctpipe.runfolder import write_table
 from xctpipe.scan import DoubleArray, FloatArray, Scan
-from xctpipe.storage import storing
+from xctpipe.storage import storage_error
 from xctpipe.survey import Survey
 
 log = logging.getLogger(__name__)
 
 MAX_VALUES = 200
 MOST_GB = 3.9
+MOST_PANELS = 5
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,20 @@ class Tried:
 
     @property
     def best(self) -> float | None:
-        """The value with the sharpest slices, over all rows."""
-        if self.sweep is None:
+        """The axis with the sharpest slices over all rows; of other settings sharpness says nothing."""
+        if self.sweep is None or self.sweep.key != "center.center_px":
             return None
-        return self.sweep.values[int(self.sharpness.mean(axis=1).argmax())]
+        return self.sweep.values[self.sharpest]
+
+    @property
+    def sharpest(self) -> int:
+        """Index of the value with the sharpest slices, each row counted alike."""
+        return int((self.sharpness / self.sharpness.max(axis=0)).mean(axis=1).argmax())
+
+    @property
+    def best_at_edge(self) -> bool:
+        """Whether the best value may lie outside the sweep."""
+        return self.sharpest in {0, len(self.sharpness) - 1}
 
 
 def parse_sweep(text: str) -> Sweep:
@@ -155,11 +166,13 @@ def sharpness(image: FloatArray) -> float:
 
 def save(tried: Tried, folder: Path) -> list[Path]:
     """Write the stack as TIFF, a labelled picture, and the metric as table and curve."""
-    with storing(folder):
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         paths = [_save_stack(tried, folder / "slices.tif"), _save_picture(tried, folder / "slices.png")]
         if tried.sweep:
             paths += [_save_table(tried, folder / "metric.csv"), _save_curve(tried, folder / "metric.png")]
+    except OSError as err:  # tifffile gives no error number
+        raise storage_error(err, folder, needed_bytes=tried.slices.nbytes) from err
     return paths
 
 
@@ -183,25 +196,36 @@ def _save_table(tried: Tried, path: Path) -> Path:
 
 
 def _save_picture(tried: Tried, path: Path) -> Path:
-    """At most 12 panels, spread over the sweep; all in one grey range."""
+    """A line of panels for each row, each line in one grey range, with the same values in every line."""
     from matplotlib.figure import Figure
 
-    n_values, n_rows = tried.slices.shape[:2]
-    shown = [(v, r) for r in range(n_rows) for v in range(n_values)]
-    shown = [shown[i] for i in np.unique(np.linspace(0, len(shown) - 1, min(12, len(shown))).astype(int))]
-    low, high = np.percentile(tried.slices[:, :, ::4, ::4], [0.5, 99.5])
-    n_cols = min(4, len(shown))
-    n_lines = -(-len(shown) // n_cols)
-    figure = Figure(figsize=(4 * n_cols, 4.3 * n_lines), layout="constrained")
-    axes = figure.subplots(n_lines, n_cols, squeeze=False).ravel()
-    for axis in axes:
-        axis.set_axis_off()
-    for axis, (v, r) in zip(axes, shown, strict=False):
-        shown_image = axis.imshow(tried.slices[v, r], cmap="gray", vmin=low, vmax=high)
-        axis.set_title(tried.label(v, r), fontsize=10)
-    figure.colorbar(shown_image, ax=axes.tolist(), label="attenuation (cm$^{-1}$)", shrink=0.6)
+    values, rows = _shown(tried)
+    figure = Figure(figsize=(3.4 * len(values) + 1, 3.6 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), len(values), squeeze=False)
+    for line, r in zip(axes, rows, strict=True):
+        low, high = np.percentile(tried.slices[:, r, ::4, ::4], [0.5, 99.5])
+        for axis, v in zip(line, values, strict=True):
+            image = axis.imshow(tried.slices[v, r], cmap="gray", vmin=low, vmax=high)
+            mark = " (sharpest)" if tried.best is not None and v == tried.sharpest else ""
+            axis.set_title(tried.label(v, r).replace(", ", "\n") + mark, fontsize=10)
+            axis.set_axis_off()
+        figure.colorbar(image, ax=list(line), label="attenuation (cm$^{-1}$)", shrink=0.8)
+    left_out = len(tried.slices) - len(values)
+    if left_out:
+        text = f"{left_out} of {len(tried.slices)} values are not shown; slices.tif holds all"
+        figure.supxlabel(text, fontsize=9)
     figure.savefig(path, dpi=110)
     return path
+
+
+def _shown(tried: Tried) -> tuple[list[int], list[int]]:
+    """Values and rows that fit a picture: spread over the sweep, with the sharpest and its neighbours."""
+    n_values, n_rows = tried.slices.shape[:2]
+    values = set(np.linspace(0, n_values - 1, min(MOST_PANELS, n_values)).astype(int).tolist())
+    if tried.best is not None:
+        values |= {v for v in range(tried.sharpest - 1, tried.sharpest + 2) if 0 <= v < n_values}
+    rows = np.unique(np.linspace(0, n_rows - 1, min(4, n_rows)).astype(int))
+    return sorted(values), rows.tolist()
 
 
 def _save_curve(tried: Tried, path: Path) -> Path:

@@ -26,8 +26,9 @@ COARSEST_PER_WIDTH = 80
 FINEST_PX = 1.5
 FINEST_PER_WIDTH = 640
 MOST_POINTS = 24_000
-POINT_BLOCK = 512
-SCALE_IN_BINS = 1.5
+POINT_BLOCK = 128
+UINT = np.uint64
+SCALE_IN_BINS = 2.0
 REACH_SCALES = 6.0
 MARGIN_SCALES = 4.0
 INDEPENDENT_SCALES = 2.5
@@ -65,7 +66,7 @@ class Scores:
 
     @property
     def step_px(self) -> float:
-        """Distance of candidates, half the scale."""
+        """Distance of candidates, about half the scale."""
         return float(self.candidates_px[1] - self.candidates_px[0])
 
     @property
@@ -252,11 +253,11 @@ def _band(changing: FloatArray, *, scale: float) -> FloatArray:
 
 
 def _scores(level: Level, *, around_px: float, reach_px: float) -> Scores | None:
-    """Sharpness of every row at candidates half a scale apart; None where the view leaves no circle."""
-    step = level.scale_px / 2
+    """Sharpness of every row at candidates a bin apart; None where the view leaves no circle."""
+    step = level.by_px
     count = int(np.ceil(reach_px / step))
     at = np.linspace(around_px - count * step, around_px + count * step, 2 * count + 1, dtype=np.float64)
-    bins = np.array([level.to_bins(column) for column in at])
+    bins = level.to_bins(at[0]), level.to_bins(at[-1])
     scale = level.scale_px / level.by_px
     n_cols = level.band.shape[2]
     radius = min(bins[0], n_cols - 1 - bins[-1]) - 1
@@ -264,8 +265,8 @@ def _scores(level: Level, *, around_px: float, reach_px: float) -> Scores | None
         return None
     points = min(MOST_POINTS, int(np.pi * (radius / scale) ** 2) + 1)
     x, y = _sunflower(points, radius=radius)
-    moments = np.stack([_moments(row, level.cos, level.sin, x, y, bins) for row in level.band]) / points
-    first, second, fourth = np.moveaxis(np.maximum(moments, TINY), -1, 0)
+    moments = np.stack([_moments(row, level.cos, level.sin, x, y, bins[0], at.size) for row in level.band])
+    first, second, fourth = np.moveaxis(np.maximum(moments / points, TINY), -1, 0)
     independent = max(1.0, min(points, np.pi * (radius / (INDEPENDENT_SCALES * scale)) ** 2))
     measures = (
         Scores(at, np.log(fourth) - 2 * np.log(second), KURTOSIS_NOISE / np.sqrt(independent)),
@@ -281,34 +282,46 @@ def _sunflower(n: int, *, radius: float) -> tuple[FloatArray, FloatArray]:
     return (r * np.cos(turn)).astype(np.float32), (r * np.sin(turn)).astype(np.float32)
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(parallel=True, cache=True, nogil=True, fastmath={"contract"})  # type: ignore[untyped-decorator]
 def _moments(
-    band: FloatArray, cos: DoubleArray, sin: DoubleArray, x: FloatArray, y: FloatArray, at: DoubleArray
+    band: FloatArray,
+    cos: DoubleArray,
+    sin: DoubleArray,
+    x: FloatArray,
+    y: FloatArray,
+    first: float,
+    n_at: int,
 ) -> DoubleArray:
     """Modulus, second and fourth power, summed over the points, of the back-projection about each axis.
 
-    Every axis is one thread's work from first to last, so sums do not depend on the number of threads.
+    The axes are one bin apart from `first` on, so that those of one point read neighbouring bins. Blocks of
+    points are summed one after the other: sums do not depend on the number of threads.
     """
-    out = np.zeros((at.size, 3))
-    for k in numba.prange(at.size):
-        center = np.float32(at[k])
-        values = np.empty(POINT_BLOCK, np.float32)
-        for first in range(0, x.size, POINT_BLOCK):
-            n = min(POINT_BLOCK, x.size - first)
-            px, py = x[first : first + n], y[first : first + n]
-            values[:] = 0
-            for i in range(band.shape[0]):
-                c, s, row = np.float32(cos[i]), np.float32(sin[i]), band[i]
-                for p in range(n):
-                    col = px[p] * c - py[p] * s + center
-                    j = np.uint32(col)
-                    part = col - np.float32(j)
-                    here = row[j]
-                    values[p] += here + part * (row[j + np.uint32(1)] - here)
+    n_blocks = (x.size + POINT_BLOCK - 1) // POINT_BLOCK
+    parts = np.zeros((n_blocks, n_at, 3))
+    flat, n_cols, n_candidates = band.reshape(-1), UINT(band.shape[1]), UINT(n_at)
+    for block in numba.prange(n_blocks):
+        start = block * POINT_BLOCK
+        n = min(POINT_BLOCK, x.size - start)
+        values = np.zeros(POINT_BLOCK * n_at, np.float32)
+        for i in range(band.shape[0]):
+            c, s, row = np.float32(cos[i]), np.float32(sin[i]), UINT(i) * n_cols
             for p in range(n):
-                modulus = abs(np.float64(values[p]))
+                col = x[start + p] * c - y[start + p] * s + np.float32(first)
+                j = UINT(col)
+                part = col - np.float32(j)
+                source, target = row + j, UINT(p) * n_candidates
+                for k in range(n_candidates):
+                    here = flat[source + k]
+                    values[target + k] += here + part * (flat[source + k + UINT(1)] - here)
+        for p in range(n):
+            for k in range(n_at):
+                modulus = abs(np.float64(values[p * n_at + k]))
                 square = modulus * modulus
-                out[k, 0] += modulus
-                out[k, 1] += square
-                out[k, 2] += square * square
+                parts[block, k, 0] += modulus
+                parts[block, k, 1] += square
+                parts[block, k, 2] += square * square
+    out = np.zeros((n_at, 3))
+    for block in range(n_blocks):
+        out += parts[block]
     return out
