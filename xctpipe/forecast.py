@@ -2,11 +2,10 @@
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 from xctpipe import inputs, volume
 from xctpipe.errors import BadScan
-from xctpipe.machine import usable_cpus
+from xctpipe.machine import usable_cpus, usable_memory_bytes
 from xctpipe.prepare import memory_bytes, plan_scan
 from xctpipe.recipe import Recipe
 from xctpipe.scan import Scan
@@ -33,7 +32,7 @@ def lines(recipe: Recipe) -> Iterator[str]:
         total_s += seconds(scan, recipe)
         total_bytes += volume_bytes(scan, recipe)
     yield f"in all about {_duration(total_s)} on {usable_cpus()} CPU(s)"
-    yield from _disk_lines(recipe.run_folder, total_bytes)
+    yield from _resource_lines(recipe, total_bytes)
 
 
 def _step_text(recipe: Recipe) -> Iterator[str]:
@@ -69,12 +68,15 @@ def volume_bytes(scan: Scan, recipe: Recipe) -> int:
     return volume.estimate_bytes(spec)
 
 
-def _disk_lines(run_folder: Path, need: float) -> Iterator[str]:
-    place = run_folder
+def _resource_lines(recipe: Recipe, need: float) -> Iterator[str]:
+    place = recipe.run_folder
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
     yield f"disk: {need / _GB:.2f} GB before compression, {free / _GB:.1f} GB free at {place}"
+    wish, have = memory_bytes(recipe), usable_memory_bytes()
+    if wish > have:
+        yield f"warning: compute.memory_gb = {wish / _GB:.1f}, this machine gives {have / _GB:.1f} GB"
     if need > free:
         yield "warning: the disk may not hold the volumes; free some space, move run_folder, or store uint16"
 

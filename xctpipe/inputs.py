@@ -107,7 +107,10 @@ def crop(scan: Scan, *, rows: Span | None, columns: Span | None) -> Scan:
 def fingerprint(scan: Scan) -> dict[str, Any]:
     """What tells that the input is the same: its files with size and time of change, its darks and flats."""
     return {
-        "files": [[path.name, (stat := path.stat()).st_size, stat.st_mtime_ns] for path in scan.files],
+        "files": [
+            ["/".join(path.parts[-2:]), (stat := path.stat()).st_size, stat.st_mtime_ns]
+            for path in scan.files
+        ],
         "shape": list(scan.shape),
         "times": [str(scan.start_time), scan.exposure_s],
         "dark_flats": [[pair.origin, pair.time_s] for pair in scan.dark_flats],

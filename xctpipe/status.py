@@ -46,5 +46,6 @@ def _scan_status(run_folder: Path, name: str, entry: dict[str, object], alive: b
         state = "interrupted" if state == "running" else "not started"
     done = len(list((scan_folder(run_folder, name).root / "work" / "slabs").glob("[0-9]*.json")))
     slabs = entry.get("slabs")
-    detail = str(entry.get("error") or entry.get("volume") or "")
+    again = "repeat the run to go on" if state in {"interrupted", "not started"} else ""
+    detail = str(entry.get("error") or again or entry.get("volume") or "")
     return ScanStatus(name, state, done, slabs if isinstance(slabs, int) else None, detail)
