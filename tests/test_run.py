@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xctpipe import conveyor, demo, inputs, phantom, storage, volume
+from xctpipe import conveyor, demo, inputs, phantom, shards, volume
 from xctpipe import run as running
 from xctpipe.conveyor import run_lane
 from xctpipe.errors import BadRecipe, BadScan
@@ -336,21 +337,23 @@ def test_a_damaged_scan_fails_and_the_others_are_finished(
 
 def test_a_full_disk_keeps_what_is_done(make: Make, monkeypatch: pytest.MonkeyPatch, low_slabs: int) -> None:
     recipe = make()
-    write = volume.write_slab
+    write = shards.write_shard
     fail_from = 2 * low_slabs
 
-    def full(path: Path, spec: volume.VolumeSpec, z0: int, *, slab: Any) -> int:
-        if z0 >= fail_from:
-            raise storage.storage_error(OSError(28, "No space left on device"), path)
-        return write(path, spec, z0, slab=slab)
+    def full(path: Path, **content: Any) -> None:
+        # shards are .../level/c/z/y/x and one chunk of a slab high
+        if path.parts[-5] == "0" and int(path.parts[-3]) * low_slabs >= fail_from:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, **content)
 
-    monkeypatch.setattr(volume, "write_slab", full)
+    monkeypatch.setattr(shards, "write_shard", full)
     outcome = run(recipe)
     (message,) = outcome.failed.values()
-    assert "space" in message
+    assert "No space left" in message
+    assert "what was written before is kept" in message
     kept = _marked(recipe)
     assert len(kept) == 2
-    monkeypatch.setattr(volume, "write_slab", write)
+    monkeypatch.setattr(shards, "write_shard", write)
     assert run(recipe).failed == {}
     assert kept.items() <= _marked(recipe).items()
 
