@@ -82,7 +82,7 @@ def test_broken_files_give_one_message(
         ("[compute]\nmemory_gb = 0.1", "memory_gb"),
     ],
 )
-@pytest.mark.parametrize("command", ["plan", "run", "try"])
+@pytest.mark.parametrize("command", ["plan", "run"])
 def test_a_recipe_that_does_not_fit_the_data(
     command: str,
     extra: str,
@@ -91,11 +91,13 @@ def test_a_recipe_that_does_not_fit_the_data(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if (command, word) == ("try", "memory_gb"):
-        pytest.skip("a few slices are not planned")
     path = _write(tmp_path / "r.toml", simulated[0], extra=extra)
-    assert main([command, str(path)]) == 2
-    assert word in capsys.readouterr().err
+    calls = [[command, str(path)]]
+    if word != "memory_gb":  # a few slices are not planned
+        calls.append(["try", str(path)])
+    for call in calls:
+        assert main(call) == 2
+        assert word in capsys.readouterr().err
 
 
 def test_a_directory_without_scans(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,8 @@ def test_zingers_become_what_was_there(seed):
 
 
 def test_zingers_are_mended_better_than_by_a_mean():
-    removal = pytest.importorskip("algotom.prep.removal")
+    from algotom.prep import removal
+
     clean = smooth_rows(seed=3)
     dirty, _ = struck(clean, 4)
     usual = np.stack([removal.remove_zinger(dirty[:, r], 0.08) for r in range(clean.shape[1])], axis=1)

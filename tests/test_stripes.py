@@ -88,7 +88,8 @@ def faulty(shape=(181, 3, 300)):
 @pytest.mark.parametrize("size", [1, 2, 5, 20, 21, 51])
 @pytest.mark.parametrize("width", [13, 300])
 def test_sorting_equals_algotom(size, width):
-    removal = pytest.importorskip("algotom.prep.removal")
+    from algotom.prep import removal
+
     slab = without_ties((61, 2, width), 3)
     got = stripes_sorting(slab, size_px=size)
     for row in range(2):
@@ -106,7 +107,8 @@ def test_sorting_equals_algotom(size, width):
     ],
 )
 def test_strong_methods_equal_algotom_to_float32(step, name, options):
-    removal = pytest.importorskip("algotom.prep.removal")
+    from algotom.prep import removal
+
     slab = faulty()
     got = step(slab)
     for row in range(slab.shape[1]):

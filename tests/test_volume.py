@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import os
 import resource
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -101,7 +102,10 @@ def test_every_level_covers_the_same_space(tmp_path, shape):
 
 
 def test_napari_opens_it(tmp_path):
-    napari_ome_zarr = pytest.importorskip("napari_ome_zarr")
+    with warnings.catch_warnings():  # what it imports warns of its own deprecations
+        warnings.simplefilter("ignore")
+        import napari_ome_zarr
+
     path = tmp_path / "edge.ome.zarr"
     data = noisy((16, 40, 1030))
     stored(path, data, spec_for(data.shape, "uint16", slab_rows=8))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from xctpipe import inputs, volume
 from xctpipe.errors import BadScan
 from xctpipe.machine import usable_cpus, usable_memory_bytes
-from xctpipe.prepare import memory_bytes, plan_scan
+from xctpipe.prepare import extent_of, memory_bytes, plan_scan
 from xctpipe.recipe import Recipe
 from xctpipe.scan import Scan
 
@@ -43,7 +43,7 @@ def _step_text(recipe: Recipe) -> Iterator[str]:
 def _scan_lines(scan: Scan, recipe: Recipe) -> Iterator[str]:
     plan = plan_scan(scan, recipe)
     n, height, width = scan.shape
-    raw_gb = n * height * width * scan.frames.dtype.itemsize / _GB
+    raw_gb = extent_of(scan, recipe).raw_bytes / _GB
     yield f"{scan.name}: {n} frames x {height} rows x {width} columns, {scan.frames.dtype}, {raw_gb:.2f} GB"
     yield f"  {len(plan.slabs)} slab(s) of up to {plan.slab_rows} rows"
     yield f"  memory {plan.peak_bytes / _GB:.1f} GB of {memory_bytes(recipe) / _GB:.1f} GB"

@@ -18,7 +18,6 @@ _GB = 10**9
 class Slab:
     """Rows `rows` of the volume, and the rows `read` needed to make them (halo included)."""
 
-    index: int
     rows: Span
     read: Span
 
@@ -60,10 +59,10 @@ class Plan:
 def cut(n_rows: int, *, slab_rows: int, halo_rows: int) -> tuple[Slab, ...]:
     """Tile rows [0, n_rows) exactly; each slab reads `halo_rows` more on both sides where they exist."""
     slabs = []
-    for index, first in enumerate(range(0, n_rows, slab_rows)):
+    for first in range(0, n_rows, slab_rows):
         last = min(first + slab_rows, n_rows)
         read = (max(0, first - halo_rows), min(n_rows, last + halo_rows))
-        slabs.append(Slab(index, (first, last), read))
+        slabs.append(Slab((first, last), read))
     return tuple(slabs)
 
 

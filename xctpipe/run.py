@@ -47,12 +47,11 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def check_stages(stages: Sequence[str]) -> tuple[str, ...]:
-    """The stages in their order; BadRecipe when one is not known."""
+def check_stages(stages: Sequence[str]) -> None:
+    """BadRecipe when a stage is not known."""
     for stage in stages:
         if stage not in STAGES:
             raise BadRecipe(f"--stages: no stage {stage!r}; {nearest(stage, STAGES)}")
-    return tuple(stage for stage in STAGES if stage in stages)
 
 
 def run(

@@ -110,13 +110,6 @@ def _nothing_found(folder: Path, found: Sequence[Found]) -> str:
     return text
 
 
-def _holds_scans(folder: Path) -> bool:
-    try:
-        return any(item.holds for item in _in_folder(folder))
-    except BadScan:
-        return False
-
-
 def nearest_dark_flats(found: Sequence[Found], scan: Scan | datetime | None) -> list[Found]:
     """Darks and flats among `found` nearest in time to a scan: one before and one after where both exist."""
     when = scan.start_time if isinstance(scan, Scan) else scan
