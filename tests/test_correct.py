@@ -102,7 +102,7 @@ def test_a_row_does_not_know_how_high_its_slab_is(name, cut):
     slab[:, :, 40] *= 1.2
     step = bind(name)
     first, last = cut
-    low, high = max(first - step.halo_rows, 0), min(last + step.halo_rows, slab.shape[1])
+    low, high = max(first - step.halo_rows(), 0), min(last + step.halo_rows(), slab.shape[1])
     part = step(slab[:, low:high])[:, first - low : last - low]
     np.testing.assert_array_equal(part, step(slab)[:, first:last])
 

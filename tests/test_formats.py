@@ -31,7 +31,8 @@ from xctpipe.formats import (
 )
 from xctpipe.formats import units as raw_units
 from xctpipe.formats.angles import angle_notes, match_angles, range_text, to_radians
-from xctpipe.formats.hdf5 import HdfFrames, clip_runs, datasets, open_frames, read_array, runs_of
+from xctpipe.formats.frames import HdfFrames, clip_runs, open_frames, runs_of
+from xctpipe.formats.hdf5 import datasets, read_array
 from xctpipe.formats.hex1 import write_dark_flat
 from xctpipe.scan import ArrayFrames, DarkFlat, Frames, Scan
 

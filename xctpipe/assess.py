@@ -1,6 +1,5 @@
 """What the volume of a scan will be like, from a few slices: noise, resolution, range of values."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,7 @@ from xctpipe.conveyor import Method, reconstruct_lines
 from xctpipe.correct.flat import minus_log
 from xctpipe.quality import fourier_shell_correlation, halves, resolution_um, voxel_noise
 from xctpipe.scan import FloatArray, Scan
-from xctpipe.steps import BoundStep
+from xctpipe.steps import halo_rows
 from xctpipe.survey import SURVEY_ROWS, Rows, Survey
 
 
@@ -40,7 +39,7 @@ def slices_of_halves(
 ) -> tuple[FloatArray, FloatArray]:
     """The same slices, spread over the height, from the even and from the odd angles."""
     rows = rows_across(scan.shape[1], n_rows)
-    lines = corrected_rows(scan, survey, method.chain, rows=rows)
+    lines = corrected_rows(scan, survey, method, rows=rows)
     even, odd = (
         reconstruct_lines(
             lines[part],
@@ -53,23 +52,25 @@ def slices_of_halves(
     return even, odd
 
 
-def corrected_rows(scan: Scan, survey: Survey, chain: Sequence[BoundStep], *, rows: Rows) -> FloatArray:
+def corrected_rows(scan: Scan, survey: Survey, method: Method, *, rows: Rows) -> FloatArray:
     """Line integrals of single detector rows after the whole chain: (angle, row, col)."""
-    halo = sum(step.halo_rows for step in chain)
+    halo = halo_rows(method.chain, method.facts)
     spans = [(max(0, int(row) - halo), min(scan.shape[1], int(row) + halo + 1)) for row in rows]
-    bands = [survey.transmission(scan.frames.read(span), rows=span) for span in spans]
+    bands = (survey.transmission(scan.frames.read(span), rows=span) for span in spans)
     if halo == 0:  # rows that do not see each other are corrected together, on all threads
-        return minus_log(_through(chain, np.concatenate(bands, axis=1)), floor=survey.floor)[0]
+        slab = np.concatenate(list(bands), axis=1)
+        return minus_log(_through(method, slab, survey, rows=rows), floor=survey.floor)[0]
     kept = [
-        _through(chain, band)[:, row - first : row - first + 1]
-        for band, row, (first, _) in zip(bands, rows, spans, strict=True)
+        _through(method, band, survey, rows=np.arange(*span))[:, row - span[0] : row - span[0] + 1]
+        for band, row, span in zip(bands, rows, spans, strict=True)
     ]
     return minus_log(np.concatenate(kept, axis=1), floor=survey.floor)[0]
 
 
-def _through(chain: Sequence[BoundStep], slab: FloatArray) -> FloatArray:
-    for step in chain:
-        slab = step(slab)
+def _through(method: Method, slab: FloatArray, survey: Survey, *, rows: Rows) -> FloatArray:
+    facts = survey.facts(method.facts, rows=rows)
+    for step in method.chain:
+        slab = step(slab, facts)
     return slab
 
 

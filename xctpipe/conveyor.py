@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from xctpipe import survey as surveys
 from xctpipe import volume
 from xctpipe.correct.flat import minus_log
@@ -21,7 +23,7 @@ from xctpipe.plan import Slab
 from xctpipe.recon import reconstruct
 from xctpipe.runfolder import ScanFolder
 from xctpipe.scan import DoubleArray, FloatArray, RawArray, Scan, Span
-from xctpipe.steps import BoundStep
+from xctpipe.steps import BoundStep, Facts
 from xctpipe.survey import Survey
 
 # A worker with several task slots must still hold one lane at a time: memory is planned for one.
@@ -37,6 +39,8 @@ class Method:
     filter_name: str
     padding: str
     pixel_um: float
+    facts: Facts
+    """What is known of the scan before it is read."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,22 +78,21 @@ class Clock:
         return result
 
 
-def correct(
-    box: list[RawArray], *, read: Span, survey: Survey, chain: Sequence[BoundStep], clock: Clock
-) -> FloatArray:
+def correct(box: list[RawArray], *, read: Span, survey: Survey, method: Method, clock: Clock) -> FloatArray:
     """Transmission of raw rows `read`, flat-fielded and through the chain, without the bad frames.
 
     The raw rows are taken out of `box`, so that they are freed as soon as they are used.
     """
     slab: FloatArray = clock.time("flat", survey.transmission, box.pop(), rows=read)
-    for step in chain:
-        slab = clock.time(step.name, step, slab)
+    facts = survey.facts(method.facts, rows=np.arange(*read))
+    for step in method.chain:
+        slab = clock.time(step.name, step, slab, facts)
     return slab
 
 
 def compute(box: list[RawArray], slab: Slab, *, job: Job, clock: Clock) -> FloatArray:
     """Volume rows of a slab in cm^-1, (z, y, x), from the raw rows in `box`."""
-    transmission = correct(box, read=slab.read, survey=job.survey, chain=job.method.chain, clock=clock)
+    transmission = correct(box, read=slab.read, survey=job.survey, method=job.method, clock=clock)
     lines, _ = clock.time("log", minus_log, transmission[:, slab.inner], floor=job.survey.floor)
     del transmission
     return clock.time(  # type: ignore[no-any-return]

@@ -20,6 +20,7 @@ from xctpipe.plan import MAX_SLAB_ROWS, Extent, Plan, make_plan
 from xctpipe.recipe import Recipe, what_matters
 from xctpipe.runfolder import ScanFolder, differences, read_json, scan_folder, write_json
 from xctpipe.scan import Scan
+from xctpipe.steps import Facts, halo_rows
 from xctpipe.storage import remove_partial
 from xctpipe.survey import CenterChoice, Survey
 
@@ -58,10 +59,33 @@ def memory_bytes(recipe: Recipe) -> int:
     return int(_MEMORY_FRAC * usable_memory_bytes())
 
 
-def method_of(recipe: Recipe) -> Method:
-    """How the recipe corrects and reconstructs."""
+def method_of(scan: Scan, recipe: Recipe) -> Method:
+    """How the recipe corrects and reconstructs this scan."""
     choice = recipe.reconstruct
-    return Method(recipe.chain(), choice.backend, choice.filter, choice.padding, recipe.raw.pixel_um)
+    return Method(
+        recipe.chain(),
+        choice.backend,
+        choice.filter,
+        choice.padding,
+        recipe.raw.pixel_um,
+        facts_of(scan, recipe),
+    )
+
+
+def facts_of(scan: Scan, recipe: Recipe) -> Facts:
+    """What steps may ask about the scan before a frame is read."""
+    return Facts(
+        frame_shape=scan.shape[1:],
+        first_pixel=first_pixel(recipe),
+        pixel_um=recipe.raw.pixel_um,
+        energy_kev=recipe.raw.energy_kev,
+        distance_mm=recipe.raw.distance_mm,
+    )
+
+
+def first_pixel(recipe: Recipe) -> tuple[int, int]:
+    """Detector row and column where the recipe's crop begins."""
+    return (recipe.raw.rows or (0,))[0], (recipe.raw.columns or (0,))[0]
 
 
 def extent_of(scan: Scan, recipe: Recipe) -> Extent:
@@ -72,7 +96,7 @@ def extent_of(scan: Scan, recipe: Recipe) -> Extent:
         n_rows=n_rows,
         n_cols=n_cols,
         raw_itemsize=scan.frames.dtype.itemsize,
-        halo_rows=sum(step.halo_rows for step in recipe.chain()),
+        halo_rows=halo_rows(recipe.chain(), facts_of(scan, recipe)),
         align_rows=pyramid.align_rows((n_rows, n_cols, n_cols)),
         recon_bytes=_recon_bytes(recipe, n_angles=n_angles, n_cols=n_cols),
     )
@@ -94,9 +118,7 @@ def plan_scan(scan: Scan, recipe: Recipe, *, slab_rows: int | None = None) -> Pl
 def survey_scan(scan: Scan, recipe: Recipe) -> Survey:
     """Survey a scan with the recipe's wishes for the axis."""
     center = CenterChoice(recipe.center.center_px, recipe.center.search_px)
-    first_row = recipe.raw.rows[0] if recipe.raw.rows else 0
-    first_col = recipe.raw.columns[0] if recipe.raw.columns else 0
-    return surveys.make_survey(scan, first_pixel=(first_row, first_col), center=center)
+    return surveys.make_survey(scan, first_pixel=first_pixel(recipe), center=center)
 
 
 def settings_of(scan: Scan, recipe: Recipe) -> dict[str, Any]:
@@ -153,13 +175,13 @@ def _continue(scan: Scan, recipe: Recipe, folder: ScanFolder, state: dict[str, A
     remove_partial(folder.volume)
     spec = volume.read_spec(folder.volume)
     plan = plan_scan(scan, recipe, slab_rows=spec.slab_rows)
-    job = Job(scan, method_of(recipe), spec, replace(folder, token=state["token"]))
+    job = Job(scan, method_of(scan, recipe), spec, replace(folder, token=state["token"]))
     return Prepared(job, plan, Assessment(**state["assessment"]), state["seconds"])
 
 
 def _begin(scan: Scan, recipe: Recipe, folder: ScanFolder, settings: dict[str, Any]) -> Prepared:
     plan = plan_scan(scan, recipe)
-    method, clock = method_of(recipe), Clock()
+    method, clock = method_of(scan, recipe), Clock()
     log.info("%s: survey", scan.name)
     survey = clock.time("survey", survey_scan, scan, recipe)
     assessment = clock.time("assess", assess, scan, survey, method, most_rows=plan.slab_rows)
@@ -191,7 +213,7 @@ def spec_of(scan: Scan, recipe: Recipe, found: Assessment, *, slab_rows: int) ->
     return volume.VolumeSpec(
         shape=(n_rows, n_cols, n_cols),
         pixel_um=recipe.raw.pixel_um,
-        first_row=recipe.raw.rows[0] if recipe.raw.rows else 0,
+        first_row=first_pixel(recipe)[0],
         dtype=choice.dtype,
         scale=scale,
         offset=offset,

@@ -42,6 +42,8 @@ class Raw(_Section):
     """Names or globs, one per time step; absent: all that hold projections."""
     dark_flat: Annotated[tuple[str, ...], Len(1)] | None = None
     """Scans that hold darks and flats; absent: found beside or inside the data, nearest in time."""
+    distance_mm: Positive | None = None
+    """From the sample to the detector; steps that need it say so."""
     exposure_s: Positive | None = None
     """Exposure of a frame."""
     start_times: tuple[datetime, ...] | None = None

@@ -2,33 +2,78 @@
 
 A step takes a slab of transmission `(angle, row, col)`, float32, with all angles and all columns, and
 returns a new one of the same shape; it never writes into its argument. Its result for a row may depend
-on neighbouring rows within `halo_rows`, and on nothing else, so that slab height never changes a result.
+on neighbouring rows within its halo, and on nothing else, so that slab height never changes a result.
+
+What a step must know of the scan it asks for by name: a keyword-only parameter without a default that is
+called like a field of `Facts` is filled in and is no setting of the recipe. Rules for the halo ask likewise.
 """
 
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from xctpipe.errors import BadRecipe, nearest
-from xctpipe.scan import FloatArray
+from xctpipe.scan import DoubleArray, FloatArray
 
 StepFunction = Callable[..., FloatArray]
 HaloRule = Callable[..., int]
 
 
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """What steps may ask for: of the scan before a frame is read, of its survey, and of the slab in hand."""
+
+    frame_shape: tuple[int, int]
+    """Rows and columns of the frames as they are used: cropped, binned."""
+    first_pixel: tuple[int, int] = (0, 0)
+    """Detector row and column of the frames' first pixel, in pixels as they are used."""
+    pixel_um: float | None = None
+    energy_kev: float | None = None
+    distance_mm: float | None = None
+    """From the sample to the detector."""
+    shifts_px: DoubleArray | None = None
+    """(angle, 2), how far each frame lies from where it should, rows and columns."""
+    first_row: int = 0
+    """Row of the frames where the slab begins."""
+    beam: FloatArray | None = None
+    """(row, col) of the slab, mean flat minus dark, NaN where a pixel sees no beam."""
+
+
+FACTS = tuple(field.name for field in fields(Facts))
+
+_WHERE = {
+    "pixel_um": "raw.pixel_um",
+    "energy_kev": "raw.energy_kev",
+    "distance_mm": "raw.distance_mm, from the sample to the detector",
+    "beam": "flats, which data that are absorption already do not have",
+    "shifts_px": "shifts of the frames, which the survey finds",
+}
+
+
 @dataclass(frozen=True)
 class Step:
-    """A registered correction: its function, the model of its parameters, and its halo."""
+    """A registered correction: its function, the model of its parameters, and its halo.
+
+    `moves` is true for steps that move the picture on the detector: they come before the axis is looked for.
+    `exact` is false where the cut into slabs changes the result, by no more than 1e-4 of it.
+    """
 
     name: str
     function: StepFunction
     schema: type[BaseModel]
     halo: HaloRule
+    moves: bool = False
+    exact: bool = True
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Names of the facts that the function and the rule of its halo want."""
+        return tuple(dict.fromkeys([*_asked(self.function), *_asked(self.halo)]))
 
 
 @dataclass(frozen=True)
@@ -39,25 +84,56 @@ class BoundStep:
     params: Mapping[str, Any]
 
     @property
-    def halo_rows(self) -> int:
-        """Rows needed on each side of a slab."""
-        return get(self.name).halo(**self.params)
+    def asks(self) -> tuple[str, ...]:
+        """Names of the facts that the step wants."""
+        return get(self.name).asks
 
-    def __call__(self, slab: FloatArray) -> FloatArray:
+    @property
+    def moves(self) -> bool:
+        """Whether the step moves the picture on the detector."""
+        return get(self.name).moves
+
+    def halo_rows(self, facts: Facts | None = None) -> int:
+        """Rows needed on each side of a slab."""
+        rule = get(self.name).halo
+        return rule(**self.params, **_answers(self.name, _asked(rule), facts))
+
+    def __call__(self, slab: FloatArray, facts: Facts | None = None) -> FloatArray:
         """Apply the step to a slab of transmission (angle, row, col)."""
-        return get(self.name).function(slab, **self.params)
+        function = get(self.name).function
+        return function(slab, **self.params, **_answers(self.name, _asked(function), facts))
+
+
+def halo_rows(chain: Sequence[BoundStep], facts: Facts | None = None) -> int:
+    """Rows that a chain needs on each side of a slab."""
+    return sum(step.halo_rows(facts) for step in chain)
+
+
+def _asked(function: Callable[..., Any]) -> tuple[str, ...]:
+    parameters = inspect.signature(function).parameters.values()
+    return tuple(p.name for p in parameters if p.name in FACTS and p.default is p.empty)
+
+
+def _answers(name: str, asked: Sequence[str], facts: Facts | None) -> dict[str, Any]:
+    answers = {fact: getattr(facts, fact, None) for fact in asked}
+    for fact, answer in answers.items():
+        if answer is None:
+            raise BadRecipe(f"correct: step {name!r} needs {_WHERE.get(fact, fact)}")
+    return answers
 
 
 _REGISTRY: dict[str, Step] = {}
 
 
-def step(*, halo: HaloRule | int = 0) -> Callable[[StepFunction], StepFunction]:
-    """Register a correction; `halo` is rows on each side, or a function of the step's parameters."""
+def step(
+    *, halo: HaloRule | int = 0, moves: bool = False, exact: bool = True
+) -> Callable[[StepFunction], StepFunction]:
+    """Register a correction; `halo` is rows on each side, or a function of parameters and facts."""
 
     def register(function: StepFunction) -> StepFunction:
         name = function.__name__
         rule = halo if callable(halo) else _constant(halo)
-        _REGISTRY[name] = Step(name, function, _schema(function), rule)
+        _REGISTRY[name] = Step(name, function, _schema(function), rule, moves, exact)
         return function
 
     return register
@@ -70,7 +146,7 @@ def _constant(rows: int) -> HaloRule:
 def _schema(function: StepFunction) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for p in inspect.signature(function, eval_str=True).parameters.values():
-        if p.kind is p.KEYWORD_ONLY:
+        if p.kind is p.KEYWORD_ONLY and not (p.name in FACTS and p.default is p.empty):
             fields[p.name] = (p.annotation, ... if p.default is p.empty else p.default)
     config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
     return create_model(function.__name__, __config__=config, **fields)

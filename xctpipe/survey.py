@@ -30,6 +30,7 @@ from xctpipe.errors import BadScan
 from xctpipe.progress import progress
 from xctpipe.runfolder import write_bytes
 from xctpipe.scan import DarkFlat, DoubleArray, FloatArray, RawArray, Scan, Span, mean_frame
+from xctpipe.steps import Facts
 
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int64]
@@ -90,6 +91,11 @@ class Survey:
             raw = np.exp(-raw.astype(np.float32))
         slab = self.flat.rows(rows).correct(raw, gain=self.gain)
         return slab if self.good.all() else slab[self.good]
+
+    def facts(self, known: Facts, *, rows: Rows) -> Facts:
+        """What is known of a scan, with what steps may ask about a slab of these rows."""
+        beam = self.flat.beam(rows) if self.takes_log else None
+        return replace(known, first_row=int(rows[0]), beam=beam)
 
     @property
     def floor(self) -> float:

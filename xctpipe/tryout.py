@@ -106,7 +106,7 @@ def try_slices(scan: Scan, recipe: Recipe, *, rows: Sequence[int], sweep: Sweep 
     stack = np.empty((len(recipes), len(rows), width, width), np.float32)
     with progress("try", total=len(recipes), unit="values") as bar:
         for slices, chosen in zip(stack, recipes, strict=True):
-            slices[:] = _slices(lines(chosen), survey=survey, recipe=chosen, rows=rows)
+            slices[:] = _slices(lines(chosen), scan, survey, chosen, rows)
             bar.advance(1)
     curve = np.array([[sharpness(image) for image in group] for group in stack])
     return Tried(sweep, tuple(rows), stack, curve)
@@ -123,7 +123,7 @@ def _check_size(scan: Scan, *, n_slices: int) -> None:
 
 
 def _lines(scan: Scan, survey: Survey, recipe: Recipe, rows: Sequence[int]) -> FloatArray:
-    return corrected_rows(scan, survey, recipe.chain(), rows=np.asarray(rows))
+    return corrected_rows(scan, survey, method_of(scan, recipe), rows=np.asarray(rows))
 
 
 def _remember_last(make: Callable[[Recipe], FloatArray]) -> Callable[[Recipe], FloatArray]:
@@ -140,14 +140,14 @@ def _remember_last(make: Callable[[Recipe], FloatArray]) -> Callable[[Recipe], F
     return lines
 
 
-def _slices(lines: FloatArray, *, survey: Survey, recipe: Recipe, rows: Sequence[int]) -> FloatArray:
+def _slices(lines: FloatArray, scan: Scan, survey: Survey, recipe: Recipe, rows: Sequence[int]) -> FloatArray:
     if recipe.center.center_px is not None:
         survey = replace(survey, axis=replace(survey.axis, center_px=recipe.center.center_px, slope=0.0))
     return reconstruct_lines(
         lines,
         angles_rad=survey.angles_rad,
         center_px=survey.center_at(np.asarray(rows)),
-        method=method_of(recipe),
+        method=method_of(scan, recipe),
     )
 
 

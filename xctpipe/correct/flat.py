@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from xctpipe.correct.threads import in_threads
 from xctpipe.scan import FloatArray, RawArray, Span
@@ -33,6 +34,11 @@ class FlatField:
         """The same for the rows [r0, r1) only."""
         part = slice(*rows)
         return replace(self, dark=self.dark[part], flats=tuple(flat[part] for flat in self.flats))
+
+    def beam(self, rows: NDArray[np.int64]) -> FloatArray:
+        """Mean flat minus dark of these rows, NaN where a pixel sees no beam: (row, col)."""
+        flats = [flat[rows] for flat in self.flats]
+        return _beam(np.mean(flats, axis=0, dtype=np.float32), self.dark[rows])
 
     def correct(self, raw: RawArray, *, gain: FloatArray | None = None) -> FloatArray:
         """Transmission of the raw frames (angle, row, col); see `flat_field`."""

@@ -13,17 +13,15 @@ import numpy as np
 from xctpipe.errors import BadScan
 from xctpipe.formats.angles import match_angles, to_radians
 from xctpipe.formats.base import NO_OPTIONS, Holds, RawOptions, warn
+from xctpipe.formats.frames import files_of, open_frames, write_frames
 from xctpipe.formats.hdf5 import (
     SUFFIXES,
-    files_of,
     locate,
-    open_frames,
     open_hdf,
     read_array,
     read_attribute,
     read_number,
     read_text,
-    write_frames,
 )
 from xctpipe.formats.registry import open_dark_flats
 from xctpipe.formats.units import duration_s, energy_kev, file_time, length_um, parse_time

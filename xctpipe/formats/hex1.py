@@ -18,15 +18,8 @@ import numpy as np
 from xctpipe.errors import BadScan
 from xctpipe.formats.angles import match_angles, to_radians
 from xctpipe.formats.base import NO_OPTIONS, Holds, RawOptions, warn
-from xctpipe.formats.hdf5 import (
-    HdfFrames,
-    files_of,
-    open_frames,
-    open_hdf,
-    read_array,
-    read_text,
-    write_frames,
-)
+from xctpipe.formats.frames import HdfFrames, files_of, open_frames, write_frames
+from xctpipe.formats.hdf5 import open_hdf, read_array, read_text
 from xctpipe.formats.registry import open_dark_flats
 from xctpipe.formats.units import EPICS_EPOCH_S, epics_time_s, file_time, nearest_around, parse_time
 from xctpipe.scan import DarkFlat, DoubleArray, Frames, Scan

@@ -15,16 +15,8 @@ from numpy.typing import NDArray
 from xctpipe.errors import BadScan
 from xctpipe.formats.angles import match_angles, to_radians
 from xctpipe.formats.base import NO_OPTIONS, Holds, RawOptions, warn
-from xctpipe.formats.hdf5 import (
-    SUFFIXES,
-    HdfFrames,
-    files_of,
-    open_frames,
-    read_array,
-    read_attribute,
-    runs_of,
-    write_frames,
-)
+from xctpipe.formats.frames import HdfFrames, files_of, open_frames, runs_of, write_frames
+from xctpipe.formats.hdf5 import SUFFIXES, read_array, read_attribute
 from xctpipe.formats.nexus import ENERGY_KEYS, Entry, entries_of, numbers_of, time_of, why_not_raw
 from xctpipe.formats.registry import open_dark_flats
 from xctpipe.formats.units import file_time, parse_time
