@@ -1,6 +1,9 @@
 """What the tests share."""
 
 import os
+
+# several workers share the processors; must be set before numpy is loaded
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -18,7 +18,7 @@ def chord_mean(t, radius):
 
     def area(x):
         x = np.clip(x, -radius, radius)
-        return x * np.sqrt(radius**2 - x**2) + radius**2 * np.arcsin(x / radius)
+        return x * np.sqrt((radius**2 - x**2).clip(min=0)) + radius**2 * np.arcsin(x / radius)
 
     return area(t + 0.5) - area(t - 0.5)
 

@@ -9,7 +9,7 @@ from xctpipe.correct.zingers import zingers
 from xctpipe.errors import BadRecipe
 from xctpipe.steps import bind, registered
 
-STEPS = sorted(registered())
+STEPS = sorted(name for name, step in registered().items() if not step.asks)
 
 
 def smooth_rows(shape=(90, 5, 120), *, seed=None, photons=3000):
@@ -126,6 +126,10 @@ def test_threads_do_not_change_a_bit(name):
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 40), (30, 3, 7)])
 def test_a_constant_slab_stays(name, value, shape):
     slab = np.full(shape, value, np.float32)
+    if name == "stripes_fitting" and shape[0] < 4:  # a parabola through three frames fits anything
+        with pytest.raises(BadRecipe, match="needs 4"):
+            bind(name)(slab)
+        return
     np.testing.assert_array_equal(bind(name)(slab), slab)
 
 

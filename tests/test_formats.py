@@ -37,6 +37,7 @@ from xctpipe.formats.hex1 import write_dark_flat
 from xctpipe.scan import ArrayFrames, DarkFlat, Frames, Scan
 
 LAYOUTS = sorted(layouts())
+HDF5_LAYOUTS = [name for name in LAYOUTS if name != "tiff"]
 START = datetime(2025, 3, 1, 10, 0, 0, 250000, tzinfo=timezone(timedelta(hours=-5)))
 
 
@@ -110,7 +111,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, layout: str) -> None:
         assert want.darks is not None
         np.testing.assert_array_equal(got.darks.read(), want.darks.read())
     assert all(path.is_file() for path in back.files)
-    if layout != "hex1":
+    if not layout.startswith("hex"):
         assert back.pixel_um == pytest.approx(1.3, rel=1e-12)
         assert back.energy_kev == pytest.approx(80, rel=1e-12)
         assert back.exposure_s == pytest.approx(0.2, rel=1e-12)
@@ -135,9 +136,10 @@ def test_number_types_survive(tmp_path: Path, layout: str, dtype: type) -> None:
 def test_a_band_of_rows_and_frames_equals_the_same_cut_of_everything(
     tmp_path: Path, layout: str, data: st.DataObject
 ) -> None:
-    path = tmp_path / "s_1"
-    made = next(iter(tmp_path.glob("s_1*")), None) or write_scan(path, a_scan(), layout=layout)
-    frames = open_scan(made).frames
+    made = tmp_path / "made.txt"
+    if not made.exists():
+        made.write_text(str(write_scan(tmp_path / "raw" / "s_1", a_scan(), layout=layout)))
+    frames = open_scan(Path(made.read_text())).frames
     r0, r1 = sorted(data.draw(st.tuples(st.integers(0, 5), st.integers(0, 5))))
     f0, f1 = sorted(data.draw(st.tuples(st.integers(0, 30), st.integers(0, 30))))
     np.testing.assert_array_equal(frames.read((r0, r1), frames=(f0, f1)), frames.read()[f0:f1, r0:r1])
@@ -183,7 +185,7 @@ def test_writing_needs_memory_for_a_block_only(tmp_path: Path, layout: str) -> N
     assert [int(v) for v in back.read((2000, 2001))[:, 0, 7]] == list(range(24))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", HDF5_LAYOUTS)
 def test_frames_are_written_one_chunk_each_and_uncompressed(tmp_path: Path, layout: str) -> None:
     frames = open_scan(write_scan(tmp_path / "s_1", a_scan(), layout=layout)).frames
     assert isinstance(frames, HdfFrames)
@@ -235,7 +237,7 @@ def test_options_of_the_user_win(tmp_path: Path, layout: str) -> None:
     np.testing.assert_allclose(back.angles_rad, np.degrees(scan.angles_rad), rtol=1e-12)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", HDF5_LAYOUTS)
 def test_a_truncated_file_is_named_with_its_size(tmp_path: Path, layout: str) -> None:
     frames = open_scan(write_scan(tmp_path / "s_1", a_scan(), layout=layout)).frames
     assert isinstance(frames, HdfFrames)
@@ -948,8 +950,8 @@ def test_a_folder_without_scans_says_what_was_looked_for(tmp_path: Path) -> None
 
 
 def test_unknown_layout_names_the_known() -> None:
-    with pytest.raises(BadScan, match="did you mean 'hex1'"):
-        write_scan(Path("x"), a_scan(), layout="hex")
+    with pytest.raises(BadScan, match="did you mean 'nxtomo'"):
+        write_scan(Path("x"), a_scan(), layout="nxtom")
 
 
 def test_darks_and_flats_alone_are_not_a_scan(tmp_path: Path) -> None:
@@ -990,11 +992,6 @@ def test_a_real_dataexchange_scan_opens(shared_data: Path) -> None:
     assert scan.shape == (181, 2, 640)
     assert math.degrees(scan.angles_rad[-1]) == pytest.approx(179.0055, abs=1e-4)
     assert scan.dark_flats[0].flats.shape == (10, 2, 640)
-
-
-def test_a_cone_beam_scan_is_refused_with_every_reason(shared_data: Path) -> None:
-    with pytest.raises(BadScan, match=r"axes are \(vertical, angle, horizontal\).*cone beam"):
-        open_scan(shared_data / "rock_radians_360" / "Sinogram_Rock_sample_3D.nxs")
 
 
 def test_cameras_in_separate_files_are_refused_with_the_cause(shared_data: Path) -> None:

@@ -155,3 +155,11 @@ def test_a_started_recipe_is_valid_once_what_is_required_is_filled_in(simulated:
     assert recipe.raw.scans == tuple(each.name for each in scans)
     uncommented = path.read_text().replace("# [[correct]]", "[[correct]]")
     assert "[[correct]]" in uncommented
+
+
+def test_a_recipe_of_a_plain_editor_is_read(tmp_path: Path) -> None:
+    """Byte order mark in front, one name where a list may stand."""
+    raw = '[raw]\nfolder = "raw"\nscans = "scan_1"\nenergy_kev = 80\npixel_um = 1\n'
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'name = "t"\nrun_folder = "r"\n{raw}', encoding="utf-8-sig")
+    assert read_recipe(path).raw.scans == ("scan_1",)

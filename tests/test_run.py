@@ -20,6 +20,7 @@ from xctpipe.errors import BadRecipe, BadScan
 from xctpipe.plan import cut
 from xctpipe.prepare import prepare, volume_path
 from xctpipe.recipe import Recipe, make_recipe, to_toml
+from xctpipe.record import axis_moved
 from xctpipe.run import run, split
 from xctpipe.runfolder import scan_folder
 from xctpipe.status import status
@@ -435,3 +436,14 @@ def test_continuing_needs_the_survey_it_began_with(make: Make, low_slabs: int) -
     assert first.plan == again.plan
     assert np.array_equal(first.job.survey.angles_rad, again.job.survey.angles_rad)
     assert first.job.survey.axis == again.job.survey.axis
+
+
+@pytest.mark.parametrize(
+    ("center_px", "uncertainty_px", "said"),
+    [(100.9, 0.05, False), (101.2, 0.05, True), (101.2, 0.4, False), (97.0, None, True)],
+)
+def test_an_axis_that_moved_from_the_first_scan_is_said(center_px, uncertainty_px, said) -> None:
+    first = {"scan": "a", "center_px": 100.0, "center_uncertainty_px": 0.05}
+    later = {"scan": "b", "center_px": center_px, "center_uncertainty_px": uncertainty_px}
+    assert bool(axis_moved(later, first)) == said
+    assert axis_moved(first, first) == ""

@@ -1,60 +1,65 @@
 """Stripe removal: against algotom on data without ties, and against simulated truth."""
 
+import sys
+
 import numpy as np
 import pytest
+from scipy import io
 
+from xctpipe import recon, steps
 from xctpipe.correct.chain import default_chain
 from xctpipe.correct.stripes import stripes_sorting
 from xctpipe.correct.stripes_vo import find_stripes, stripes_all, stripes_dead, stripes_large
-from xctpipe.steps import bind
 
 WIDTH, FRAMES = 256, 361
-ANGLES = np.linspace(0, np.pi, FRAMES)
 
 
-def transmission(discs, *, seed=None, photons=20_000):
+def transmission(discs, *, seed=None, photons=20_000, width=WIDTH, frames=FRAMES):
     """Projections of discs (x, y, radius, value per pixel), averaged over each pixel: (angle, 1, col)."""
-    col = (np.arange(4 * WIDTH) + 0.5) / 4 - 0.5 - (WIDTH - 1) / 2
-    total = np.zeros((FRAMES, 4 * WIDTH))
+    angles = np.linspace(0, np.pi, frames)
+    col = (np.arange(4 * width) + 0.5) / 4 - 0.5 - (width - 1) / 2
+    total = np.zeros((frames, 4 * width))
     for x, y, radius, value in discs:
-        d = col - (x * np.cos(ANGLES) - y * np.sin(ANGLES))[:, None]
+        d = col - (x * np.cos(angles) - y * np.sin(angles))[:, None]
         total += 2 * value * np.sqrt(np.clip(radius**2 - d**2, 0, None))
-    seen = np.exp(-total).reshape(FRAMES, WIDTH, 4).mean(axis=2)
+    seen = np.exp(-total).reshape(frames, width, 4).mean(axis=2)
     if seed is not None:
         seen = np.random.default_rng(seed).poisson(seen * photons).clip(1) / photons
     return seen[:, None].astype(np.float32)
 
 
-def cell(*, interior=False):
+def cell(*, interior=False, width=WIDTH):
     """A disc with small holes away from the axis; wider than the view where `interior`."""
-    rng = np.random.default_rng(1)
-    place, turn = rng.uniform(55, 100, 12), rng.uniform(0, 2 * np.pi, 12)
-    holes = zip(place * np.cos(turn), place * np.sin(turn), rng.uniform(2, 8, 12), [-0.003] * 12, strict=True)
-    return [(2, -3, 230 if interior else 112, 0.004), *holes]
+    rng, scale = np.random.default_rng(1), width / WIDTH
+    place, turn = scale * rng.uniform(55, 100, 12), rng.uniform(0, 2 * np.pi, 12)
+    sizes = scale * rng.uniform(2, 8, 12)
+    holes = zip(place * np.cos(turn), place * np.sin(turn), sizes, [-0.003 / scale] * 12, strict=True)
+    return [(2 * scale, -3 * scale, (230 if interior else 112) * scale, 0.004 / scale), *holes]
 
 
 def corrected(slab, chain):
     for name, params in chain:
-        slab = bind(name, **params)(slab)
+        slab = steps.bind(name, **params)(slab)
     return slab
 
 
 def axis_patch(slab, half=50):
     """Ram-Lak back-projection of a square around the axis, one frame at a time: (y, x)."""
     rows = -np.log(slab[:, 0].astype(float))
-    n = 4 * WIDTH
+    frames, width = rows.shape
+    n = 4 * width
     lag = np.minimum(np.arange(n), n - np.arange(n))
     kernel = np.where(lag % 2 == 1, -1 / np.maximum(np.pi * lag, 1) ** 2, 0)
     kernel[0] = 0.25
-    padded = np.pad(rows, ((0, 0), (0, n - WIDTH)))
-    padded[:, WIDTH : WIDTH + WIDTH], padded[:, -WIDTH:] = rows[:, -1:], rows[:, :1]
-    filtered = np.fft.irfft(np.fft.rfft(padded) * np.fft.rfft(kernel).real, n)[:, :WIDTH]
+    padded = np.pad(rows, ((0, 0), (0, n - width)))
+    padded[:, width : width + width], padded[:, -width:] = rows[:, -1:], rows[:, :1]
+    filtered = np.fft.irfft(np.fft.rfft(padded) * np.fft.rfft(kernel).real, n)[:, :width]
     y, x = np.mgrid[-half : half + 1, -half : half + 1]
     image = np.zeros(x.shape)
-    for angle, row in zip(ANGLES, filtered, strict=True):
-        place = x * np.cos(angle) - y * np.sin(angle) + (WIDTH - 1) / 2
-        image += np.interp(place, np.arange(WIDTH), row)
-    return image * np.pi / FRAMES
+    for angle, row in zip(np.linspace(0, np.pi, frames), filtered, strict=True):
+        place = x * np.cos(angle) - y * np.sin(angle) + (width - 1) / 2
+        image += np.interp(place, np.arange(width), row)
+    return image * np.pi / frames
 
 
 def bubble_contrast(slab, x, radius):
@@ -251,3 +256,73 @@ def test_real_stripes_become_weaker(shared_data):
     # the widest, 7 columns without response, is beyond the default chain
     assert roughness(corrected(slab, default_chain())) < 0.7 * roughness(slab)
     assert roughness(stripes_all(slab)) < 0.25 * roughness(slab)
+
+
+class TestRealData:
+    def _dead_columns(self, row):
+        change = np.abs(np.diff(row, axis=0)).sum(axis=0)
+        return np.flatnonzero(change < 0.5 * np.median(change)).size
+
+    @pytest.mark.parametrize(
+        "name", ["stripes_dead", "stripes_all", "stripes_all_hex", "stripes_interpolation"]
+    )
+    def test_wide_dead_stripe_of_i12(self, shared_data, name):
+        slab = np.load(shared_data / "stripes" / "sino_stripe_i12.npy")[:, None].astype(np.float32)
+        assert self._dead_columns(slab[:, 0]) == 7
+        got = steps.bind(name)(slab)
+        assert self._dead_columns(got[:, 0]) == 0
+        # the stripe is more than twice as bright as what is beside it
+        beside = [*range(180, 188), *range(218, 226)]
+        ratio = [np.median(some[:, 0, 199:206]) / np.median(some[:, 0, beside]) for some in (slab, got)]
+        assert ratio[0] > 2
+        assert abs(ratio[1] - 1) < 0.35 if name == "stripes_dead" else abs(ratio[1] - 1) < 0.1
+
+    @pytest.mark.parametrize("name", ["stripes_all", "stripes_all_hex", "stripes_interpolation"])
+    def test_blob_of_up_to_16_dark_columns(self, shared_data, name):
+        slab = np.load(shared_data / "stripes" / "sino_stripes_crop3D.npy").astype(np.float32)
+        before, after = (
+            np.abs(columns / np.median(columns, axis=1, keepdims=True) - 1).max(axis=1)
+            for columns in (slab.mean(axis=0), steps.bind(name)(slab).mean(axis=0))
+        )
+        assert before[:7].min() > 0.9
+        assert before[7:9].min() > 0.15
+        assert after.max() < 0.03
+
+    @pytest.mark.slow
+    def test_rings_of_the_dendrite_go(self, shared_data, tmp_path):
+        found = io.loadmat(shared_data / "dendrite" / "RealDataDend.mat")
+        angles = found["anglesRad"].ravel()
+        before = np.exp(-found["sinoRD"].T[:, None] / 1000).astype(np.float32)
+        images = {"before": self._slice(before, angles)}
+        images["default chain"] = self._slice(corrected(before, default_chain()), angles)
+        for name in steps.registered():
+            if name.startswith("stripes_") and name != "stripes_dead":
+                images[name] = self._slice(steps.bind(name)(before), angles)
+        sys.stdout.write(f"before and after: {_picture(images, tmp_path / 'dendrite.png')}\n")
+        strength = {name: self._rings(image) for name, image in images.items()}
+        for name in images:
+            assert name == "before" or strength[name] < 0.5 * strength["before"], name
+
+    def _slice(self, slab, angles):
+        options = {"backend": "fourier", "angles_rad": angles, "center_px": 629.5, "pixel_um": 1.0}
+        return recon.reconstruct(-np.log(slab), **options)[0]
+
+    def _rings(self, image):
+        """Roughness of the mean over circles about the axis, from 20 to 600 pixels."""
+        y, x = np.indices(image.shape) - (image.shape[0] - 1) / 2
+        radius = np.rint(np.hypot(x, y)).astype(int).ravel()
+        profile = np.bincount(radius, image.ravel())[20:600] / np.bincount(radius)[20:600]
+        return np.sqrt((np.diff(profile, 2) ** 2).mean())
+
+
+def _picture(images, path):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(20, 4 * -(-len(images) // 5)), layout="tight")
+    low, high = np.percentile(images["before"][400:860, 400:860], [1, 99])
+    for i, (name, image) in enumerate(images.items()):
+        axes = figure.add_subplot(-(-len(images) // 5), 5, i + 1, title=name)
+        axes.imshow(image[400:860, 400:860], cmap="gray", vmin=low, vmax=high)
+        axes.axis("off")
+    figure.savefig(path, dpi=60)
+    return path

@@ -9,6 +9,7 @@ from xctpipe.correct.flat import minus_log
 from xctpipe.errors import BadScan
 from xctpipe.inputs import crop
 from xctpipe.scan import ArrayFrames, DarkFlat, Scan
+from xctpipe.steps import Facts, bind
 from xctpipe.survey import CenterChoice, before_and_after, frame_weights, make_survey
 
 
@@ -39,7 +40,9 @@ def test_an_axis_of_noise_is_not_trusted() -> None:
 
 def test_what_is_kept_is_what_was_found(tmp_path: Path) -> None:
     scan, _ = phantom.simulated_scan(size="tiny", seed=2)
-    first = make_survey(scan, first_pixel=(2, 3), center=CenterChoice(search_px=(40.0, 60.0)))
+    first = make_survey(
+        scan, facts=Facts(scan.shape[1:], (2, 3)), center=CenterChoice(search_px=(40.0, 60.0))
+    )
     survey.save(first, tmp_path / "survey.npz")
     again = survey.load(tmp_path / "survey.npz")
     assert again is not None
@@ -102,7 +105,7 @@ def test_warnings_count_columns_as_the_recipe_does() -> None:
     scan, _ = phantom.simulated_scan(size="tiny", seed=2)
     cropped = crop(scan, rows=None, columns=(20, 96))
     wish = CenterChoice(search_px=(70.0, 80.0))
-    survey_of_crop = make_survey(cropped, first_pixel=(0, 20), center=wish)
+    survey_of_crop = make_survey(cropped, facts=Facts(cropped.shape[1:], (0, 20)), center=wish)
     assert any("70.0 to 80.0" in text for text in survey_of_crop.warnings)
 
 
@@ -120,3 +123,17 @@ def test_large_line_integrals_are_kept_and_holes_bridged() -> None:
     found = make_survey(taken, center=CenterChoice(47.0))
     log_again, _ = minus_log(found.transmission(lines[:, 3:5], rows=(3, 5)), floor=found.floor)
     np.testing.assert_allclose(log_again, 12.0, rtol=1e-4)
+
+
+def test_frames_that_jump_are_found_and_moved_back() -> None:
+    scan, truth = phantom.simulated_scan(size="tiny", seed=6, rows=128, full_view=True, zingers_per_frame=0.0)
+    raw = scan.frames.read()
+    jumps = np.random.default_rng(0).integers(-2, 3, len(raw))
+    moved = np.stack([np.roll(frame, jump, axis=0) for frame, jump in zip(raw, jumps, strict=True)])
+    chain = [bind("frame_shifts")]
+    wish = CenterChoice(truth["center_px"])
+    found = make_survey(replace(scan, frames=ArrayFrames(moved)), center=wish, chain=chain)
+    assert found.shifts_px is not None
+    left = found.shifts_px[:, 0] - (jumps - jumps.mean())
+    assert left.std() < 0.15
+    assert make_survey(replace(scan, frames=ArrayFrames(raw)), center=wish).shifts_px is None

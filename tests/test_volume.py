@@ -555,3 +555,14 @@ def test_metadata_is_plain_json(tmp_path):
     for file in (tmp_path / "a").rglob("zarr.json"):
         json.loads(file.read_text(), parse_constant=lambda text: pytest.fail(text))
     assert "consolidated_metadata" not in json.loads((tmp_path / "a" / "zarr.json").read_text())
+
+
+def test_slices_of_binned_rows_lie_between_the_rows(tmp_path: Path) -> None:
+    """Slice 0 of rows binned by 4 is the mean of rows 0 to 3: its centre is at 1.5 rows."""
+    spec = volume.VolumeSpec((8, 16, 16), pixel_um=4 * 1.3, first_row=2, bin_px=4)
+    volume.create(tmp_path / "v.ome.zarr", spec, name="v", attributes={})
+    meta = json.loads((tmp_path / "v.ome.zarr" / "zarr.json").read_text())
+    (first, *_) = meta["attributes"]["ome"]["multiscales"][0]["datasets"]
+    translation = first["coordinateTransformations"][1]["translation"]
+    assert translation == pytest.approx([(2 * 4 + 1.5) * 1.3, 0, 0])
+    assert volume.read_spec(tmp_path / "v.ome.zarr") == spec

@@ -1,14 +1,14 @@
 """What the volume of a scan will be like, from a few slices: noise, resolution, range of values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xctpipe.conveyor import Method, reconstruct_lines
-from xctpipe.correct.flat import minus_log
+from xctpipe.conveyor import Method, log_of, reconstruct_lines
 from xctpipe.quality import fourier_shell_correlation, halves, resolution_um, voxel_noise
 from xctpipe.scan import FloatArray, Scan
-from xctpipe.steps import halo_rows
+from xctpipe.staging import read_spans
+from xctpipe.steps import View, halo_rows, run_chain
 from xctpipe.survey import SURVEY_ROWS, Rows, Survey
 
 
@@ -35,50 +35,49 @@ def rows_across(height: int, n_rows: int) -> Rows:
 
 
 def slices_of_halves(
-    scan: Scan, survey: Survey, method: Method, *, n_rows: int
+    scan: Scan, survey: Survey, method: Method, *, n_rows: int, kind: str = "edge"
 ) -> tuple[FloatArray, FloatArray]:
     """The same slices, spread over the height, from the even and from the odd angles."""
     rows = rows_across(scan.shape[1], n_rows)
-    lines = corrected_rows(scan, survey, method, rows=rows)
+    lines, view = corrected_rows(scan, survey, method, rows=rows, kind=kind)
     even, odd = (
         reconstruct_lines(
             lines[part],
-            angles_rad=survey.angles_rad[part],
-            center_px=survey.center_at(rows),
+            view=replace(view, angles_rad=view.angles_rad[part]),
             method=method,
+            cell=survey.cell,
         )
         for part in halves(len(lines))
     )
     return even, odd
 
 
-def corrected_rows(scan: Scan, survey: Survey, method: Method, *, rows: Rows) -> FloatArray:
-    """Line integrals of single detector rows after the whole chain: (angle, row, col)."""
-    halo = halo_rows(method.chain, method.facts)
+def corrected_rows(
+    scan: Scan, survey: Survey, method: Method, *, rows: Rows, kind: str = "edge"
+) -> tuple[FloatArray, View]:
+    """Line integrals of single detector rows after the whole chain, (angle, row, col), and their view."""
+    chain = method.chain_of(kind)
+    view = survey.view_after(chain, rows)
+    halo = halo_rows(chain, method.facts)
     spans = [(max(0, int(row) - halo), min(scan.shape[1], int(row) + halo + 1)) for row in rows]
-    bands = (survey.transmission(scan.frames.read(span), rows=span) for span in spans)
+    raw = read_spans(scan.frames, spans)
+    bands = (survey.transmission(band, rows=span) for band, span in zip(raw, spans, strict=True))
     if halo == 0:  # rows that do not see each other are corrected together, on all threads
         slab = np.concatenate(list(bands), axis=1)
-        return minus_log(_through(method, slab, survey, rows=rows), floor=survey.floor)[0]
-    kept = [
-        _through(method, band, survey, rows=np.arange(*span))[:, row - span[0] : row - span[0] + 1]
-        for band, row, span in zip(bands, rows, spans, strict=True)
-    ]
-    return minus_log(np.concatenate(kept, axis=1), floor=survey.floor)[0]
+        slab, _ = run_chain(chain, slab, survey.facts(method.facts, rows=rows))
+        return log_of(slab, survey=survey, view=view), view
+    kept = []
+    for band, row, span in zip(bands, rows, spans, strict=True):
+        done, _ = run_chain(chain, band, survey.facts(method.facts, rows=np.arange(*span)))
+        kept.append(done[:, row - span[0] : row - span[0] + 1])
+    return log_of(np.concatenate(kept, axis=1), survey=survey, view=view), view
 
 
-def _through(method: Method, slab: FloatArray, survey: Survey, *, rows: Rows) -> FloatArray:
-    facts = survey.facts(method.facts, rows=rows)
-    for step in method.chain:
-        slab = step(slab, facts)
-    return slab
-
-
-def assess(scan: Scan, survey: Survey, method: Method, *, most_rows: int) -> Assessment:
+def assess(scan: Scan, survey: Survey, method: Method, *, most_rows: int, kind: str = "edge") -> Assessment:
     """Reconstruct a few slices, no more than fit a slab, from even and odd angles and measure them."""
     wanted = SURVEY_ROWS if method.backend == "fourier" else 2
     n_rows = min(wanted, most_rows, scan.shape[1])
-    even, odd = slices_of_halves(scan, survey, method, n_rows=n_rows)
+    even, odd = slices_of_halves(scan, survey, method, n_rows=n_rows, kind=kind)
     frequency, correlation = fourier_shell_correlation(even, odd, pixel_um=method.pixel_um)
     values = 0.5 * (even + odd)
     low, high = np.percentile(values, [0.5, 99.5])

@@ -1,6 +1,7 @@
 """The command line; the only place that prints, and that turns failures into messages and exit codes."""
 
-import logging
+import json
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -12,6 +13,8 @@ from rich.table import Table
 
 from xctpipe import __version__
 from xctpipe.errors import BadRecipe, BadScan, UserError
+from xctpipe.interrupts import heard_interrupts
+from xctpipe.messages import start_log
 
 DONE, BUG, WRONG_CALL, SCANS_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -22,40 +25,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-log = logging.getLogger("xctpipe")
 
 RawPath = Annotated[
     Path, typer.Argument(help="raw data: a folder of scans, a scan's folder, or a file", metavar="RAW")
 ]
 RecipeFile = Annotated[Path, typer.Argument(help="the recipe, a TOML file", metavar="RECIPE")]
-
-
-class _Console(logging.Handler):
-    """Messages on stderr, looked up at each message: a progress bar replaces it while it is drawn."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        sys.stderr.write(f"{prefix}{record.getMessage()}\n")
-
-
-def _start_log(run_folder: Path | None = None) -> None:
-    log.setLevel(logging.INFO)
-    # what dask has to say of its own closing is not for the user; failures of slabs come as exceptions
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    if not any(isinstance(handler, _Console) for handler in log.handlers):
-        log.addHandler(_Console())
-    if run_folder is not None:
-        try:
-            run_folder.mkdir(parents=True, exist_ok=True)
-            file = logging.FileHandler(run_folder / "log.txt", encoding="utf-8")
-        except OSError as err:
-            raise BadRecipe(
-                f"run_folder = {run_folder}: cannot be written ({err.strerror}); choose another"
-            ) from err
-        file.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is said elsewhere
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        log.addHandler(file)
 
 
 def _print_version(wanted: bool) -> None:
@@ -79,6 +53,7 @@ def inspect(path: RawPath) -> None:
     from xctpipe import formats
 
     found = formats.find_scans(path)
+    within = formats.RawOptions(folder=path if path.is_dir() else path.parent)
     unusable = 0
     for each in found:
         if each.holds != "projections":
@@ -87,7 +62,7 @@ def inspect(path: RawPath) -> None:
             unusable += each.holds is None
             continue
         try:
-            scan = formats.open_scan(each.path)
+            scan = formats.open_scan(each.path, options=within)
         except BadScan as err:
             print(f"{each.name}: {err}")
             unusable += 1
@@ -111,15 +86,12 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="replace the recipe when it exists")] = False,
 ) -> None:
     """Write a commented recipe for raw data."""
-    from xctpipe import formats, starter
+    from xctpipe import starter
 
     if out.exists() and not force:
         raise BadRecipe(f"{out} exists already; choose another with --out, or replace it with --force")
     folder = folder.resolve()
-    scans = [each for each in formats.find_scans(folder) if each.holds == "projections"]
-    if not scans:
-        raise BadScan(f"{folder}: nothing in it holds projections; `xctpipe inspect` says what was found")
-    first = formats.open_scan(scans[0].path)
+    scans, first, problem = starter.look(folder)
     name = folder.name if folder.is_dir() else folder.stem
     if name in {
         "raw_data",
@@ -131,6 +103,7 @@ def init(
         folder,
         scans=scans,
         first=first,
+        problem=problem,
         energy_kev=energy_kev,
         pixel_um=pixel_um,
         run_folder=Path("runs") / name,
@@ -139,9 +112,11 @@ def init(
         out.write_text(text, encoding="utf-8")
     except OSError as err:
         raise BadRecipe(f"--out {out}: cannot be written ({err.strerror}); choose another place") from err
-    print(f"{out}: recipe for {len(scans)} scan(s); next: xctpipe plan {out}")
+    print(f"{out}: recipe for {len(scans)} scan(s); next: xctpipe plan {shlex.quote(str(out))}")
     if "REQUIRED" in text:
         print("fill in what is marked REQUIRED first")
+    if problem:
+        raise BadScan(f"{problem}\nthe recipe is written all the same, to say what the files do not")
 
 
 @app.command()
@@ -207,7 +182,7 @@ def run(
     from xctpipe.run import run as run_recipe
 
     recipe = read_recipe(recipe_file)
-    _start_log(recipe.run_folder)
+    start_log(recipe.run_folder)
     outcome = run_recipe(recipe, stages=stages.split(","), scheduler=scheduler, fresh=fresh)
     print(f"{len(outcome.done)} scan(s) done; results in {recipe.run_folder}")
     if outcome.failed:
@@ -229,10 +204,127 @@ def status(
     _console(200).print(table)
 
 
+RunOrVolume = Annotated[
+    Path, typer.Argument(help="the recipe's run_folder, or one volume (*.ome.zarr)", metavar="RUN")
+]
+SomeScans = Annotated[
+    list[str] | None, typer.Option("--scan", help="name or glob of a scan, may be repeated; absent: all")
+]
+VolumeKind = Annotated[
+    str | None, typer.Option("--volume", help="edge (when absent) or mass", metavar="edge|mass")
+]
+SomeRows = Annotated[
+    str | None, typer.Option("--rows", help="detector rows A:B, B left out; absent: all", metavar="A:B")
+]
+
+
+@app.command()
+def export(  # noqa: PLR0913 - the options of a command are its arguments
+    run_folder: RunOrVolume,
+    to: Annotated[
+        str, typer.Option(help="one file for each slice, or one for each scan", metavar="tiff|hdf5")
+    ],
+    dtype: Annotated[
+        str | None, typer.Option(help="uint8, uint16 or float32; absent: that of the volume")
+    ] = None,
+    value_range: Annotated[
+        str | None,
+        typer.Option("--range", help="values in cm^-1 of 0 and of the largest integer", metavar="LOW:HIGH"),
+    ] = None,
+    scan: SomeScans = None,
+    kind: VolumeKind = None,
+    level: Annotated[int, typer.Option(help="of the volume: 0 is full resolution, 1 half of it, ...")] = 0,
+    rows: SomeRows = None,
+    out: Annotated[Path | None, typer.Option(help="folder to write to; absent: RUN/export/...")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace other exports that are there")] = False,
+) -> None:
+    """Write volumes as TIFF slices or HDF5, as floats or as integers of a range you give."""
+    from xctpipe import export as exporting
+    from xctpipe import spans, stacks
+
+    wish = exporting.Wish(
+        to=to,
+        dtype=dtype,
+        range_cm1=spans.parse_range(value_range, option="--range") if value_range else None,
+        level=level,
+        rows=spans.parse_span(rows, option="--rows") if rows else None,
+        force=force,
+    )
+    found, unfinished = stacks.find(run_folder, kind=kind, scans=scan or ())
+    for each in exporting.write(exporting.plan(found, wish, out=out), force=force):
+        print("\n".join(exporting.describe(each)))
+    if unfinished:
+        print(f"not finished, left out: {'; '.join(unfinished)}")
+        raise typer.Exit(SCANS_FAILED)
+
+
+Compared = "a run folder, a volume, a folder of TIFF slices or an HDF5 file"
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help=Compared, metavar="RUN_A")],
+    b: Annotated[Path, typer.Argument(help=Compared, metavar="RUN_B")],
+    scan: SomeScans = None,
+    rows: SomeRows = None,
+    kind: VolumeKind = None,
+    png: Annotated[
+        Path | None, typer.Option(help="picture (.png) or folder of pictures; absent: beside RUN_A")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print numbers as JSON")] = False,
+) -> None:
+    """Say how two reconstructions differ, in numbers, settings and a picture."""
+    from xctpipe import side_by_side, spans
+
+    wanted = spans.parse_span(rows, option="--rows") if rows else None
+    result = side_by_side.compare_all(a, b, kind=kind, scans=scan or (), rows=wanted, png=png)
+    if as_json:
+        print(json.dumps(result.as_json(), indent=1))
+    else:
+        for found, picture in result.done:
+            table = Table(found.scan, "A", "B", box=None)
+            for row in side_by_side.table(found):
+                table.add_row(*row)
+            _console(240).print(table)
+            print("\n".join([*side_by_side.lines(found), f"picture: {picture}", ""]))
+        print("\n".join(result.notes), end="\n" if result.notes else "")
+    if result.failed:
+        print("\n".join(f"error: {text}" for text in result.failed), file=sys.stderr)
+        raise typer.Exit(SCANS_FAILED)
+
+
+@app.command()
+def shrink(
+    raw: Annotated[Path, typer.Argument(help="a scan's folder or file", metavar="RAW")],
+    out: Annotated[Path, typer.Argument(help="what to make; must not exist", metavar="OUT")],
+    rows: Annotated[str, typer.Option(help="detector rows to keep, B left out", metavar="A:B")],
+    every: Annotated[int, typer.Option(help="keep every n-th projection", metavar="N")],
+    columns: Annotated[
+        str | None, typer.Option(help="detector columns to keep; absent: all", metavar="A:B")
+    ] = None,
+) -> None:
+    """Write a small valid copy of a raw scan in its own layout, for bug reports and tests."""
+    from xctpipe import formats, spans
+    from xctpipe import shrink as shrinking
+
+    cut = shrinking.Cut(
+        spans.parse_span(rows, option="--rows"),
+        every,
+        spans.parse_span(columns, option="--columns") if columns else None,
+    )
+    made = shrinking.shrink(raw, out, cut=cut)
+    print(formats.describe(made.copy))
+    print("\n".join(f"NOTE      {note}" for note in made.notes), end="\n" if made.notes else "")
+    print(f"size      {made.copy_bytes / 1e6:.3g} MB of {made.original_bytes / 1e6:.3g} MB")
+    print(f"made by   {shrinking.command_line(raw, out, cut)}")
+
+
 @app.command()
 def simulate(
     folder: Annotated[Path, typer.Argument(help="where to write the raw scan and truth.json", metavar="DIR")],
-    layout: Annotated[str, typer.Option(help="raw layout to write: hex1, dxchange or nxtomo")] = "hex1",
+    layout: Annotated[
+        str, typer.Option(help="raw layout: hex0 to hex3, dxchange, nxtomo, cil, tiff")
+    ] = "hex1",
     size: Annotated[str, typer.Option(help="mini, tiny (181 x 64 x 96) or small (601 x 256 x 320)")] = "tiny",
     seed: Annotated[int, typer.Option(help="same seed, same bytes")] = 0,
     photons: Annotated[float | None, typer.Option(help="photons per pixel and frame; 0: no noise")] = None,
@@ -244,7 +336,8 @@ def simulate(
     path = demo.write_simulated(
         folder, layout=layout, size=size, seed=seed, photons=photons, full_view=full_view
     )
-    print(f"{path}: simulated scan; truth in {folder / 'truth.json'}; next: xctpipe init {path}")
+    then = f"xctpipe init {shlex.quote(str(path))}"
+    print(f"{path}: simulated scan; truth in {folder / 'truth.json'}; next: {then}")
 
 
 def _console(plain_width: int) -> Console:
@@ -260,7 +353,7 @@ def demo_(
     """Simulate a scan in the HEX layout, reconstruct it, and print measured beside true."""
     from xctpipe import demo
 
-    _start_log(folder)
+    start_log(folder)
     table = Table("what", "true", "measured", "unit", box=None)
     result = demo.run_demo(folder, size=size)
     for line in result.lines:
@@ -275,9 +368,10 @@ def demo_(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    _start_log()
+    start_log()
     try:
-        app(args=arguments)
+        with heard_interrupts():
+            app(args=arguments)
     except UserError as err:
         print(f"error: {err}", file=sys.stderr)
         return WRONG_CALL if isinstance(err, BadRecipe) else SCANS_FAILED

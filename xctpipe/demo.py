@@ -64,11 +64,16 @@ def write_raw(scan: Scan, truth: dict[str, Any], folder: Path, *, layout: str) -
     """Write a scan and its truth into a new or empty folder; returns the folder of raw data."""
     unfinished = folder / "unfinished"
     ours = {unfinished, folder / "truth.json"}
+    if folder.exists() and not folder.is_dir():
+        raise BadRecipe(f"{folder}: is not a folder; choose another place")
     if folder.exists() and any(child not in ours for child in folder.iterdir()):
         raise BadRecipe(f"{folder} is not empty; choose another folder")
     with storing(folder):
         shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
+        try:
+            unfinished.mkdir(parents=True)
+        except (FileNotFoundError, NotADirectoryError) as err:
+            raise BadRecipe(f"{folder}: no folder can be made there; choose another place") from err
         formats.write_scan(unfinished / "scan_00001", scan, layout=layout)
         write_json(folder / "truth.json", truth)
         return unfinished.rename(folder / "raw_data")

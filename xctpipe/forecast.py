@@ -3,17 +3,18 @@
 import shutil
 from collections.abc import Iterator
 
-from xctpipe import inputs, volume
+from xctpipe import inputs, staging, volume
 from xctpipe.errors import BadScan
 from xctpipe.machine import usable_cpus, usable_memory_bytes
-from xctpipe.prepare import extent_of, memory_bytes, plan_scan
+from xctpipe.prepare import extent_of, memory_bytes, pixel_um_of, plan_scan
 from xctpipe.recipe import Recipe
 from xctpipe.scan import Scan
 
 _GB = 1e9
 
-NS_PER_RAY = {"fourier": 160.0, "algotom": 9000.0}
-"""CPU time per projection pixel with the default chain, all stages; `workflows/` shows how to measure."""
+NS_PER_RAY = {("fourier", None): 160.0, ("algotom", "fbp"): 9000.0}
+"""CPU time per projection pixel with the default chain, all stages, by backend and algorithm: as far as it
+was measured. `workflows/` shows how."""
 
 
 def lines(recipe: Recipe) -> Iterator[str]:
@@ -21,7 +22,8 @@ def lines(recipe: Recipe) -> Iterator[str]:
     found = inputs.find(recipe.raw)
     yield f"{recipe.name}: {len(found)} scan(s) in {recipe.raw.folder}"
     yield "corrections: " + (", ".join(_step_text(recipe)) or "none")
-    total_s = total_bytes = 0.0
+    total_bytes, most_staged = 0, 0
+    times: list[float | None] = []
     for index, each in enumerate(found):
         try:
             scan = inputs.open_one(recipe.raw, each, index=index, look_at_frames=False)
@@ -29,10 +31,15 @@ def lines(recipe: Recipe) -> Iterator[str]:
             yield f"{each.name}: will fail: {err}"
             continue
         yield from _scan_lines(scan, recipe)
-        total_s += seconds(scan, recipe)
+        times.append(seconds(scan, recipe))
         total_bytes += volume_bytes(scan, recipe)
-    yield f"in all about {_duration(total_s)} on {usable_cpus()} CPU(s)"
-    yield from _resource_lines(recipe, total_bytes)
+        most_staged = max(most_staged, _staged_bytes(scan))
+    if None in times:
+        yield "in all: time not known; `xctpipe try` shows what a few slices take with these settings"
+    else:
+        yield f"in all {_about(sum(filter(None, times)))} on {usable_cpus()} CPU(s)"
+    # copies of packed frames are removed scan by scan
+    yield from _resource_lines(recipe, total_bytes + most_staged)
 
 
 def _step_text(recipe: Recipe) -> Iterator[str]:
@@ -41,31 +48,46 @@ def _step_text(recipe: Recipe) -> Iterator[str]:
 
 
 def _scan_lines(scan: Scan, recipe: Recipe) -> Iterator[str]:
-    plan = plan_scan(scan, recipe)
+    plan, extent = plan_scan(scan, recipe), extent_of(scan, recipe)
     n, height, width = scan.shape
-    raw_gb = extent_of(scan, recipe).raw_bytes / _GB
+    raw_gb = extent.raw_bytes / _GB
     yield f"{scan.name}: {n} frames x {height} rows x {width} columns, {scan.frames.dtype}, {raw_gb:.2f} GB"
     yield f"  {len(plan.slabs)} slab(s) of up to {plan.slab_rows} rows"
     yield f"  memory {plan.peak_bytes / _GB:.1f} GB of {memory_bytes(recipe) / _GB:.1f} GB"
-    yield f"  volume {volume_bytes(scan, recipe) / _GB:.2f} GB before compression"
-    yield f"  about {_duration(seconds(scan, recipe))}"
+    if _staged_bytes(scan):
+        yield f"  frames are unpacked first: {_staged_bytes(scan) / _GB:.2f} GB, until the scan is done"
+    what = "volume" if extent.n_volumes == 1 else f"{extent.n_volumes} volumes"
+    wide = "" if extent.volume_cols == width else f" of up to {extent.volume_cols} columns"
+    yield f"  {what}{wide}, {volume_bytes(scan, recipe) / _GB:.2f} GB before compression"
+    yield f"  {_about(seconds(scan, recipe))}"
     for text in scan.warnings:
         yield f"  warning: {text}"
 
 
-def seconds(scan: Scan, recipe: Recipe) -> float:
-    """Rough time of reconstructing a scan with the CPUs this process may use."""
+def seconds(scan: Scan, recipe: Recipe) -> float | None:
+    """Rough time of reconstructing a scan with the CPUs this process may use; None where it is not known."""
     n, height, width = scan.shape
-    per_ray = NS_PER_RAY.get(recipe.reconstruct.backend, max(NS_PER_RAY.values()))
-    cpus = usable_cpus() if recipe.reconstruct.backend == "fourier" else 1
-    return 10 + n * height * width * per_ray * 1e-9 / cpus
+    choice, extent = recipe.reconstruct, extent_of(scan, recipe)
+    per_ray = NS_PER_RAY.get((choice.backend, choice.options.get("algorithm")))
+    if per_ray is None:
+        return None
+    cpus = usable_cpus() if choice.backend == "fourier" else 1
+    wider = (extent.volume_cols or width) / width
+    return 10 + n * height * width * wider * extent.n_volumes * per_ray * 1e-9 / cpus
 
 
 def volume_bytes(scan: Scan, recipe: Recipe) -> int:
-    """Size of the volume with all its levels, uncompressed."""
-    _, height, width = scan.shape
-    spec = volume.VolumeSpec((height, width, width), pixel_um=recipe.raw.pixel_um, dtype=recipe.volume.dtype)
-    return volume.estimate_bytes(spec)
+    """Size of the volumes with all their levels, uncompressed; the most where the width is not known yet."""
+    extent = extent_of(scan, recipe)
+    width = extent.volume_cols or extent.n_cols
+    shape = (extent.n_rows, width, width)
+    spec = volume.VolumeSpec(shape, pixel_um=pixel_um_of(recipe), dtype=recipe.volume.dtype)
+    return extent.n_volumes * volume.estimate_bytes(spec)
+
+
+def _staged_bytes(scan: Scan) -> int:
+    """Size of the copy of packed frames, nothing where none is needed."""
+    return staging.staged_bytes(scan.frames) if staging.is_needed(scan.frames) else 0
 
 
 def _resource_lines(recipe: Recipe, need: float) -> Iterator[str]:
@@ -79,6 +101,10 @@ def _resource_lines(recipe: Recipe, need: float) -> Iterator[str]:
         yield f"warning: compute.memory_gb = {wish / _GB:.1f}, this machine gives {have / _GB:.1f} GB"
     if need > free:
         yield "warning: the disk may not hold the volumes; free some space, move run_folder, or store uint16"
+
+
+def _about(seconds_: float | None) -> str:
+    return "time not known with this backend" if seconds_ is None else f"about {_duration(seconds_)}"
 
 
 def _duration(seconds_: float) -> str:

@@ -28,7 +28,8 @@ class VolumeSpec:
     ----------
     shape : (z, y, x), voxels.
     pixel_um : edge of a voxel, > 0.
-    first_row : detector row of the first slice.
+    first_row : detector row of the first slice, in pixels as they are used.
+    bin_px : detector pixels along the side of such a pixel.
     dtype : stored type.
     scale, offset : value in cm^-1 = stored * scale + offset; only integers may have other than 1 and 0.
     slab_rows : slices per slab; a multiple of `align_rows` unless one slab is the whole volume.
@@ -44,6 +45,7 @@ class VolumeSpec:
     shape: Shape
     pixel_um: float
     first_row: int = 0
+    bin_px: int = 1
     dtype: StoredType = "float32"
     scale: float = 1.0
     offset: float = 0.0

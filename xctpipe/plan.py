@@ -40,6 +40,15 @@ class Extent:
     align_rows: int
     recon_bytes: int
     """Working memory of the reconstruction of one slab, beside its input and output."""
+    volume_cols: int | None = None
+    """Width of a slice, where it is not that of the detector."""
+    n_volumes: int = 1
+    scratch_bytes: int = 0
+    """Working memory of the corrections, beside a slab and its result."""
+    spare_slabs: int = 0
+    """Slabs of floats that are held beside the one that is reconstructed."""
+    held_bytes: int = 0
+    """Held all the time: dark and flats."""
 
     @property
     def raw_bytes(self) -> int:
@@ -74,12 +83,14 @@ def peak_bytes(extent: Extent, *, slab_rows: int) -> int:
     rows = min(slab_rows + 2 * extent.halo_rows, extent.n_rows)
     lines = extent.n_angles * rows * extent.n_cols
     raw = lines * extent.raw_itemsize
-    floats = 4 * lines
-    volume = 4 * min(slab_rows, extent.n_rows) * extent.n_cols**2
-    correcting = raw + 2 * floats
-    reconstructing = floats + volume + extent.recon_bytes
+    width = extent.volume_cols or extent.n_cols
+    floats = 4 * lines * -(-width // extent.n_cols)
+    volume = 4 * min(slab_rows, extent.n_rows) * width**2 * extent.n_volumes
+    correcting = raw + 2 * floats + extent.scratch_bytes
+    reconstructing = (1 + extent.spare_slabs) * floats + volume + extent.recon_bytes
     neighbours = raw + volume if slab_rows < extent.n_rows else 0
-    return BASE_BYTES + neighbours + volume * 3 // 8 + max(correcting, reconstructing)
+    held = BASE_BYTES + extent.held_bytes
+    return held + neighbours + volume * 3 // 8 + max(correcting, reconstructing)
 
 
 def make_plan(extent: Extent, *, memory_bytes: int, slab_rows: int | None = None) -> Plan:
@@ -95,7 +106,7 @@ def make_plan(extent: Extent, *, memory_bytes: int, slab_rows: int | None = None
             return Plan(height, slabs, need)
     need = peak_bytes(extent, slab_rows=heights[-1])
     raise BadRecipe(
-        f"compute.memory_gb = {memory_bytes / _GB:.1f}: a slab of {heights[-1]} rows x {extent.n_cols} "
+        f"compute.memory_gb = {memory_bytes / _GB:.2g}: a slab of {heights[-1]} rows x {extent.n_cols} "
         f"columns x {extent.n_angles} angles needs {need / _GB:.1f} GB; raise compute.memory_gb to at least "
         f"{need / _GB + 0.05:.1f}, or crop with raw.columns"
     )

@@ -1,129 +1,25 @@
-"""The recipe: a strict, frozen model of one TOML file; every default is here and nowhere else."""
+"""The recipe: a strict, frozen model of one TOML file."""
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import tomli_w
-from annotated_types import Ge, Gt, Le, Len
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ValidationError
 
 from xctpipe import recon, steps
 from xctpipe.correct.chain import default_chain
+from xctpipe.correct.order import check_order
 from xctpipe.errors import BadRecipe, nearest
 from xctpipe.recon.filtering import PADDINGS
-from xctpipe.scan import Span
+from xctpipe.settings import Cell, Center, Compute, FlatFieldChoice, Phase, Raw, Reconstruct, Section, Volume
 
-Positive = Annotated[float, Gt(0)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+ITERATIVE = ("sirt", "cgls")
+"""Algorithms that compare projections of the slice with those measured."""
 
 
-def _increasing(name: str, span: Span | None) -> Span | None:
-    if span is not None and not 0 <= span[0] < span[1]:
-        raise ValueError(f"{name} must be [first, one past the last] with 0 <= first < last")
-    return span
-
-
-class Raw(_Section):
-    """Where the raw frames are, and what no file says of them."""
-
-    folder: Path
-    """A folder of scans, one scan's folder, or one file."""
-    energy_kev: Annotated[float, Ge(1), Le(1000)]
-    """Photon energy."""
-    pixel_um: Annotated[float, Ge(1e-3), Le(1e4)]
-    """Size of a detector pixel in the sample."""
-    scans: Annotated[tuple[str, ...], Len(1)] | None = None
-    """Names or globs, one per time step; absent: all that hold projections."""
-    dark_flat: Annotated[tuple[str, ...], Len(1)] | None = None
-    """Scans that hold darks and flats; absent: found beside or inside the data, nearest in time."""
-    distance_mm: Positive | None = None
-    """From the sample to the detector; steps that need it say so."""
-    exposure_s: Positive | None = None
-    """Exposure of a frame."""
-    start_times: tuple[datetime, ...] | None = None
-    """Start of each scan, with time zone; absent: from the files."""
-    rows: Span | None = None
-    """Detector rows to use: first, one past the last."""
-    columns: Span | None = None
-    """Detector columns to use: first, one past the last."""
-    angle_unit: Literal["deg", "rad"] | None = None
-    """Unit of angles that carry none; absent: judged by their range."""
-    log_absorption: bool = False
-    """The data are line integrals already: no flat field, no logarithm."""
-    follow_links_outside: bool = False
-    """Follow HDF5 links that leave the folder of the file."""
-
-    @field_validator("rows", "columns")
-    @classmethod
-    def _spans_increase(cls, span: Span | None) -> Span | None:
-        return _increasing("a crop", span)
-
-    @field_validator("start_times")
-    @classmethod
-    def _times_are_aware(cls, times: tuple[datetime, ...] | None) -> tuple[datetime, ...] | None:
-        if any(t.tzinfo is None for t in times or ()):
-            raise ValueError("each start time needs its time zone, as in 2025-03-01T10:00:00-05:00")
-        return times
-
-
-class Center(_Section):
-    """The rotation axis; an empty table finds it."""
-
-    center_px: float | None = None
-    """Column of the axis in the uncropped detector, at its middle row."""
-    search_px: tuple[float, float] | None = None
-    """Columns between which to search; absent: a quarter of the width on both sides of the middle."""
-
-    @model_validator(mode="after")
-    def _search_is_a_range(self) -> "Center":
-        if self.search_px and not self.search_px[0] < self.search_px[1]:
-            raise ValueError("search_px must be [lowest, highest]")
-        return self
-
-
-class Reconstruct(_Section):
-    """Filtered back-projection."""
-
-    backend: str = "fourier"
-    """A registered backend."""
-    filter: str = "ramp"
-    """Window on the ramp filter."""
-    padding: str = "taper"
-    """How rows are continued beyond the detector."""
-
-
-class Volume(_Section):
-    """How the volume is stored."""
-
-    dtype: Literal["float32", "uint16", "uint8"] = "float32"
-    """Integers are stored with a scale and an offset in the metadata."""
-    range_cm1: tuple[float, float] | None = None
-    """Values of the lowest and highest integer; absent: from slices reconstructed beforehand."""
-    keep_bits: Literal["auto"] | Annotated[int, Ge(1), Le(23)] = "auto"
-    """Mantissa bits kept of float32; auto: the rounding stays below a tenth of the voxel noise."""
-
-    @field_validator("range_cm1")
-    @classmethod
-    def _range_increases(cls, span: tuple[float, float] | None) -> tuple[float, float] | None:
-        if span and not span[0] < span[1]:
-            raise ValueError("range_cm1 must be [lowest, highest]")
-        return span
-
-
-class Compute(_Section):
-    """What a run may use of the machine."""
-
-    memory_gb: Positive | None = None
-    """Memory of a worker; absent: 70 % of what this process may use."""
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """One recipe: a name, raw data, and what to do with it."""
 
     name: str
@@ -131,9 +27,14 @@ class Recipe(_Section):
     raw: Raw
     correct: tuple[dict[str, Any], ...] | None = None
     """Steps in order, each with `do` and its parameters; absent: the default chain; []: none."""
+    flat_field: FlatFieldChoice = FlatFieldChoice()
     center: Center = Center()
+    phase: Phase | None = None
+    """Absent: no second volume."""
     reconstruct: Reconstruct = Reconstruct()
     volume: Volume = Volume()
+    cell: Cell | None = None
+    """Needed for `padding = "cylinder"`."""
     compute: Compute = Compute()
 
     def chain(self) -> tuple[steps.BoundStep, ...]:
@@ -141,6 +42,10 @@ class Recipe(_Section):
         if self.correct is None:
             return tuple(steps.bind(name, **params) for name, params in default_chain())
         return tuple(_bind(entry) for entry in self.correct)
+
+    def phase_step(self) -> steps.BoundStep | None:
+        """The step that makes the volume `mass`."""
+        return steps.bind("paganin", delta_beta=self.phase.delta_beta) if self.phase else None
 
 
 def _bind(entry: Mapping[str, Any]) -> steps.BoundStep:
@@ -154,7 +59,7 @@ def _bind(entry: Mapping[str, Any]) -> steps.BoundStep:
 def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe; relative paths become relative to it. BadRecipe says what is wrong."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as err:
         raise BadRecipe(
             f"{path}: cannot read the recipe ({err.strerror}); `xctpipe init FOLDER` writes one"
@@ -173,16 +78,59 @@ def make_recipe(table: Mapping[str, Any], *, base: Path, origin: str = "recipe")
     except ValidationError as err:
         raise BadRecipe("\n".join(f"{origin}: {line}" for line in _explain(err))) from err
     recipe = _resolve(recipe, base=base)
-    recipe.chain()
-    check_reconstruct(recipe.reconstruct)
-    return recipe
+    if recipe.reconstruct.padding == "cylinder" and recipe.cell is None:
+        raise BadRecipe(
+            f"{origin}: reconstruct.padding = 'cylinder' completes rows from the known cell; give [cell] "
+            "with bore_mm and wall_mm, or take padding = 'taper'"
+        )
+    _check_distance(recipe, origin=origin)
+    _check_weights(recipe, origin=origin)
+    if recipe.flat_field.dynamic and recipe.raw.log_absorption:
+        raise BadRecipe(
+            f"{origin}: flat_field.dynamic = true with raw.log_absorption = true: such data have no flats; "
+            "leave out one of them"
+        )
+    check_order(recipe.chain(), phase=recipe.phase_step(), log_absorption=recipe.raw.log_absorption)
+    return recipe.model_copy(update={"reconstruct": check_reconstruct(recipe.reconstruct)})
 
 
-def check_reconstruct(choice: Reconstruct) -> None:
-    """BadRecipe when the backend cannot be used here or does not know the filter or the padding."""
-    backend = recon.usable(choice.backend)
-    recon.check_name("filter", choice.filter, known=backend.FILTERS)
-    recon.check_name("padding", choice.padding, known=PADDINGS)
+def _check_distance(recipe: Recipe, *, origin: str) -> None:
+    """What needs the distance to the detector must find it before a frame is read."""
+    wanting = needs_distance(recipe)
+    if wanting and recipe.raw.distance_mm is None:
+        raise BadRecipe(
+            f"{origin}: raw.distance_mm is missing: {' and '.join(wanting)} needs the distance from the "
+            "sample to the detector, e.g. distance_mm = 300.0"
+        )
+
+
+def needs_distance(recipe: Recipe) -> list[str]:
+    """Names of the steps that must know the distance to the detector."""
+    phase = recipe.phase_step()
+    chain = (*recipe.chain(), *([phase] if phase else []))
+    return [step.name for step in chain if "distance_mm" in step.asks]
+
+
+def _check_weights(recipe: Recipe, *, origin: str) -> None:
+    """What makes projections anew from the slice must not meet weighted ones."""
+    algorithm = recipe.reconstruct.options.get("algorithm")
+    if algorithm in ITERATIVE and any(step.name == "extend_360" for step in recipe.chain()):
+        raise BadRecipe(
+            f"{origin}: reconstruct.algorithm = {algorithm!r} after the step 'extend_360', which weights the "
+            "projections: they are no longer those of any slice; take 'stitch_360'"
+        )
+
+
+def check_reconstruct(choice: Reconstruct) -> Reconstruct:
+    """The choice with all options of its backend; BadRecipe where something is unknown or cannot be used."""
+    options = recon.check_options(
+        choice.backend,
+        filter_name=choice.filter,
+        options=choice.options,
+        other_keys=tuple(Reconstruct.model_fields),
+    )
+    recon.check_name("padding", choice.padding, known=(*PADDINGS, "cylinder"))
+    return choice.model_copy(update=options)
 
 
 def _resolve(recipe: Recipe, *, base: Path) -> Recipe:
@@ -243,6 +191,10 @@ def with_parameter(recipe: Recipe, key: str, value: float) -> Recipe:
         table["correct"] = _with_step_parameter(recipe, key.removeprefix("correct."), value)
     elif key == "center.center_px":
         table["center"] = {**table["center"], "center_px": value}
+    elif key == "phase.delta_beta":
+        table["phase"] = {"delta_beta": value}
+    elif key in sweepable(recipe):
+        table["reconstruct"][key.removeprefix("reconstruct.")] = value
     else:
         raise BadRecipe(f"no parameter {key!r} to sweep; {nearest(key, sweepable(recipe))}")
     return make_recipe(table, base=Path(), origin=f"{key} = {value:g}")
@@ -250,10 +202,11 @@ def with_parameter(recipe: Recipe, key: str, value: float) -> Recipe:
 
 def sweepable(recipe: Recipe) -> list[str]:
     """Keys of the numeric settings that change a slice."""
-    keys = ["center.center_px"]
+    keys = ["center.center_px", "phase.delta_beta"]
     for step in recipe.chain():
         keys += [f"correct.{step.name}.{name}" for name in step.params]
-    return keys
+    options = recipe.reconstruct.options.items()
+    return keys + [f"reconstruct.{name}" for name, value in options if not isinstance(value, str | bool)]
 
 
 def _with_step_parameter(recipe: Recipe, key: str, value: float) -> list[dict[str, Any]]:

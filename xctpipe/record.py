@@ -1,6 +1,7 @@
 """The record of a run: `run.json` for whoever asks later, and the table of scans."""
 
 import logging
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,12 +27,14 @@ SCAN_COLUMNS = (
     "center_px",
     "center_uncertainty_px",
     "center_confidence",
+    "center_from_first_px",
     "tilt_deg",
     "n_frames",
     "n_bad_frames",
     "noise_cm1",
     "resolution_um",
     "pixel_um",
+    "bin_px",
     "energy_kev",
     "charge_mah_cm2",
     "current_ma_cm2",
@@ -39,6 +42,8 @@ SCAN_COLUMNS = (
     "n_warnings",
 )
 """Charge, current and voltage stay empty without a cycler file."""
+MOVED_PX = 1.0
+MOVED_SIGMAS = 4.0
 
 
 def now() -> str:
@@ -82,12 +87,21 @@ class RunRecord:
     def prepared(self, prepared: Prepared) -> None:
         """The scan has been surveyed and planned."""
         name, survey = prepared.job.scan.name, prepared.job.survey
-        warnings = [*prepared.job.scan.warnings, *survey.warnings]
-        self.rows[name] = _row(prepared, n_warnings=len(warnings))
+        row = _row(prepared)
+        known = self.rows | {name: row}
+        first = next(known[each] for each in self.content["scans"] if each in known)
+        moved = axis_moved(row, first)
+        if moved:
+            log.warning("%s: %s", name, moved)
+        warnings = [*prepared.job.scan.warnings, *survey.warnings, *([moved] if moved else [])]
+        self.rows[name] = row | {
+            "center_from_first_px": round(row["center_px"] - first["center_px"], 4),
+            "n_warnings": len(warnings),
+        }
         self._update(
             name,
             warnings=warnings,
-            axis=asdict(survey.axis),
+            axis=asdict(survey.detector_axis),
             assessment=asdict(prepared.assessment),
             plan={"slab_rows": prepared.plan.slab_rows, "peak_gb": prepared.plan.peak_bytes / 1e9},
             slabs=len(prepared.plan.slabs),
@@ -147,9 +161,25 @@ def total_seconds(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return total
 
 
-def _row(prepared: Prepared, *, n_warnings: int) -> dict[str, Any]:
+def axis_moved(row: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+    """What to say of the axis of a scan that is not where it was in the first of the series; else nothing.
+
+    It is said from `MOVED_PX` on, or from `MOVED_SIGMAS` times the uncertainty of both, if that is more.
+    Stage and camera stay in a series: an axis elsewhere is a bad search more often than a move.
+    """
+    moved_px = row["center_px"] - first["center_px"]
+    errors = [each["center_uncertainty_px"] or 0.0 for each in (row, first)]
+    if abs(moved_px) <= max(MOVED_PX, MOVED_SIGMAS * math.hypot(*errors)):
+        return ""
+    return (
+        f"the axis is {moved_px:+.2f} px from that of {first['scan']} ({first['center_px']:.2f} px): look "
+        "with `xctpipe try`, and give center.center_px if one of them is wrong"
+    )
+
+
+def _row(prepared: Prepared) -> dict[str, Any]:
     scan, survey, found = prepared.job.scan, prepared.job.survey, prepared.assessment
-    axis = survey.axis
+    axis = survey.detector_axis
     return {
         "scan": scan.name,
         "start_time": scan.start_time.isoformat() if scan.start_time else None,
@@ -162,6 +192,6 @@ def _row(prepared: Prepared, *, n_warnings: int) -> dict[str, Any]:
         "noise_cm1": found.noise_cm1,
         "resolution_um": found.resolution_um,
         "pixel_um": scan.pixel_um,
+        "bin_px": survey.bin_px,
         "energy_kev": scan.energy_kev,
-        "n_warnings": n_warnings,
     }

@@ -22,7 +22,7 @@ from xctpipe.errors import BadRecipe, BadScan, UserError, nearest
 from xctpipe.formats import Found
 from xctpipe.machine import set_threads, usable_cpus
 from xctpipe.plan import Slab
-from xctpipe.prepare import Prepared, describe, prepare
+from xctpipe.prepare import Prepared, describe, discard_staged, prepare
 from xctpipe.progress import Bar, progress
 from xctpipe.recipe import Recipe, to_toml
 from xctpipe.record import RunRecord
@@ -79,10 +79,11 @@ def _run_all(
         try:
             scan = inputs.open_one(recipe.raw, each, index=index)
             _reconstruct(recipe, scan, client=client, record=record, fresh=fresh)
-        except BadRecipe as err:
-            record.failed(each.name, str(err))
-            raise
         except UserError as err:
+            # a recipe that fits other scans is not wrong: it is this scan that is odd
+            if isinstance(err, BadRecipe) and not outcome.done:
+                record.failed(each.name, str(err))
+                raise
             log.error("%s failed: %s", each.name, err)  # noqa: TRY400 - a user's message, not a traceback
             outcome.failed[each.name] = str(err)
             record.failed(each.name, str(err))
@@ -103,6 +104,7 @@ def _reconstruct(recipe: Recipe, scan: Scan, *, client: Client, record: RunRecor
     log.info("%s: %s", scan.name, describe(prepared))
     _convey_all(prepared, client=client)
     record.finished(prepared, wall_s=time.monotonic() - start)
+    discard_staged(recipe, scan.name)
     log.info("%s: %s", scan.name, prepared.job.folder.volume)
 
 

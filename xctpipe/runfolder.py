@@ -106,7 +106,11 @@ class ScanFolder:
     @property
     def volume(self) -> Path:
         """The reconstructed volume."""
-        return self.root / "edge.ome.zarr"
+        return self.volume_of("edge")
+
+    def volume_of(self, kind: str) -> Path:
+        """A reconstructed volume: `edge`, or `mass` after phase retrieval."""
+        return self.root / f"{kind}.ome.zarr"
 
     @property
     def survey(self) -> Path:

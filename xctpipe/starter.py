@@ -3,54 +3,107 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from xctpipe import formats
 from xctpipe.correct.chain import default_chain
+from xctpipe.errors import BadScan
 from xctpipe.formats import Found
+from xctpipe.recon import backends
 from xctpipe.scan import Scan
+
+
+def look(folder: Path) -> tuple[list[Found], Scan | None, str]:
+    """Scans in a folder, the first of them, and why that one cannot be read where it cannot.
+
+    Raises
+    ------
+    BadScan
+        When there is nothing that a recipe could name.
+    """
+    try:
+        found = formats.find_scans(folder)
+    except BadScan as err:
+        if not folder.is_dir() or not any(folder.iterdir()):
+            raise
+        return [], None, str(err)
+    scans = [each for each in found if each.holds == "projections"]
+    if not scans:
+        raise BadScan(f"{folder}: nothing in it holds projections; `xctpipe inspect` says what was found")
+    try:
+        return scans, formats.open_scan(scans[0].path, options=formats.RawOptions(folder=_home(folder))), ""
+    except BadScan as err:
+        return scans, None, str(err)
+
+
+def _home(folder: Path) -> Path:
+    return folder if folder.is_dir() else folder.parent
 
 
 def recipe_text(
     folder: Path,
     *,
     scans: Sequence[Found],
-    first: Scan,
+    first: Scan | None,
+    problem: str = "",
     energy_kev: float | None = None,
     pixel_um: float | None = None,
     run_folder: Path,
 ) -> str:
-    """Text of a recipe for the scans found in `folder`, with what the first one says of itself filled in."""
+    """Text of a recipe for the scans found in `folder`, with what the first one says of itself filled in.
+
+    Without `first`, which cannot be read as it is because of `problem`, what it needs is marked.
+    """
     name = run_folder.name
     names = ", ".join(_quoted(each.name) for each in scans)
-    n_angles, height, width = first.shape
+    height, width = first.shape[1:] if first else (2160, 2560)
+    said = (first.energy_kev, first.pixel_um, first.exposure_s) if first else (None, None, None)
+    example = "" if first else "   # example"
+    others = [name for name in backends() if name != "fourier"]
     lines = [
-        f"# {first.layout}: {len(scans)} scan(s); the first has {n_angles} frames of {height} x {width}.",
+        *_title_lines(len(scans), first, problem),
         "# A key in a comment shows its default, or an example where it says so.",
         f"name = {_quoted(name)}",
         f"run_folder = {_quoted(str(run_folder))}",
         "",
         "[raw]",
         f"folder = {_quoted(str(folder))}",
-        f"scans = [{names}]",
-        _number("energy_kev", energy_kev or first.energy_kev, 80.0, "photon energy"),
-        _number("pixel_um", pixel_um or first.pixel_um, 1.3, "pixel size in the sample"),
-        _number("exposure_s", first.exposure_s, 0.2, ""),
+        *([f"scans = [{names}]"] if scans else []),
+        _number("energy_kev", energy_kev or said[0], 80.0, "photon energy"),
+        _number("pixel_um", pixel_um or said[1], 1.3, "pixel size in the sample"),
+        _number("exposure_s", said[2], 0.2, "") + ("" if said[2] else "; weighs the flats before and after"),
         '# start_times = ["2025-03-01T10:00:00-05:00"]   # example, one per scan; absent: from the files',
         '# dark_flat = ["scan_00015"]     # example; absent: beside or inside the data, nearest in time',
-        f"# rows = [0, {height}]",
-        f"# columns = [0, {width}]",
+        *_loose_lines(first, found=bool(scans)),
+        f"# rows = [0, {height}]{example}",
+        f"# columns = [0, {width}]{example}",
+        "# bin_px = 2                     # example: squares of 2 x 2 pixels averaged; 1: none",
+        "# distance_mm = 300.0            # example; sample to detector, for [phase]",
         '# angle_unit = "deg"             # or "rad"; absent: as the file says, else judged by the range',
         "# log_absorption = false         # true: the data are line integrals already",
         "# follow_links_outside = false   # true: follow HDF5 links that leave the folder",
         "",
         "# Corrections in order. Absent: this default chain; `correct = []` above [raw]: none.",
         *_chain_lines(),
+        *(_turn_lines(first) if first else []),
+        "# [flat_field]",
+        "# dynamic = true                 # follow a beam that moves; absent: flats interpolated in time",
+        "",
         "# [center]",
         f"# center_px = {(width - 1) / 2}          # example; absent: found by itself",
         f"# search_px = [{width // 4}, {3 * width // 4}]          # where it is looked for",
         "",
         "[reconstruct]",
-        'backend = "fourier"              # or "algotom"',
+        f'backend = "fourier"              # or {", ".join(others)}',
         'filter = "ramp"                  # ramp, shepp, cosine, hamming, hann',
-        'padding = "taper"                # how rows go on beyond the detector: taper, edge, none',
+        'padding = "taper"                # beyond the detector: taper, edge, none, cylinder (from [cell])',
+        "",
+        "# [phase]                        # a second volume, `mass`, by phase retrieval; needs distance_mm",
+        "# delta_beta = 350.0             # NASICON at 80 keV; 1004 for NaK",
+        "",
+        '# [cell]                         # a tube wider than the view, for padding = "cylinder"',
+        "# bore_mm = 6.0",
+        "# wall_mm = 2.0                  # of PEEK; else wall_formula and wall_density_g_cm3",
         "",
         "[volume]",
         'dtype = "float32"                # or uint16, uint8 with a stored scale',
@@ -63,12 +116,49 @@ def recipe_text(
     return "\n".join(lines) + "\n"
 
 
+def _title_lines(n_scans: int, first: Scan | None, problem: str) -> list[str]:
+    if first is None:
+        why = " ".join(problem.split())
+        return [f"# {n_scans} scan(s) found; none can be read as it is:", f"# {why}"]
+    n_angles, height, width = first.shape
+    return [f"# {first.layout}: {n_scans} scan(s); the first has {n_angles} frames of {height} x {width}."]
+
+
+def _loose_lines(first: Scan | None, *, found: bool) -> list[str]:
+    """What may be named file by file; what the first scan lacks is marked."""
+    no_angles = bool(np.all(np.isnan(first.angles_rad))) if first else not found
+    no_flats = not (first.dark_flats or first.log_absorption) if first else not found
+    unclear = any("raw.data" in text for text in first.errors) if first else not found
+    lines = []
+    for needed, line, what in (
+        (unclear, 'data = "tomo_*.tif"', 'frames no layout finds; of a series: "{scan}/tomo_*.tif"'),
+        (no_flats, 'flats = "flat_*.tif"', "files, folder, glob or file.h5:/key, relative to folder"),
+        (False, 'darks = "dark_*.tif"', ""),
+        (no_angles, 'angles = "angles.txt"', "or file.h5:/key, or [first, last] in degrees, as [0, 180]"),
+        (False, 'camera = "kinetix-det1"', "where a file or folder holds several"),
+    ):
+        words = "; ".join(each for each in ("REQUIRED, not found" if needed else "example", what) if each)
+        lines.append(f"# {line:30} # {words}")
+    return lines
+
+
 def _chain_lines() -> list[str]:
     lines: list[str] = []
     for name, params in default_chain():
         lines += ["# [[correct]]", f"# do = {_quoted(name)}"]
         lines += [f"# {key} = {value}" for key, value in params.items()]
     return [*lines, ""]
+
+
+def _turn_lines(first: Scan) -> list[str]:
+    """How a full turn may be used: the axis near the edge of the view makes the view twice as wide."""
+    if not np.ptp(first.angles_rad) > 1.9 * np.pi:
+        return []
+    return [
+        "# A full turn: with the axis near the edge of the view, join its halves, before ring filters:",
+        '# do = "stitch_360"',
+        "",
+    ]
 
 
 def _quoted(text: str) -> str:

@@ -12,16 +12,34 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+import numpy as np
+from pydantic import BaseModel
 
 from xctpipe.errors import BadRecipe, nearest
 from xctpipe.scan import DoubleArray, FloatArray
+from xctpipe.schema import checked, schema_of
 
 StepFunction = Callable[..., FloatArray]
 HaloRule = Callable[..., int]
+ViewRule = Callable[..., "View"]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Which projections and columns a slab has, and where the axis is in it."""
+
+    angles_rad: DoubleArray
+    """(angle,)"""
+    n_cols: int
+    center_px: float
+    """Column of the axis in the middle row of the scan: decides what has one size for all slabs."""
+    centers_px: DoubleArray
+    """(row,), column of the axis in each row of the slab."""
+    period_rad: float = np.pi
+    """Turn after which the projections repeat: half a turn, or a full one where opposites share the view."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +50,8 @@ class Facts:
     """Rows and columns of the frames as they are used: cropped, binned."""
     first_pixel: tuple[int, int] = (0, 0)
     """Detector row and column of the frames' first pixel, in pixels as they are used."""
+    bin_px: int = 1
+    """Detector pixels along the side of a pixel as it is used."""
     pixel_um: float | None = None
     energy_kev: float | None = None
     distance_mm: float | None = None
@@ -42,6 +62,8 @@ class Facts:
     """Row of the frames where the slab begins."""
     beam: FloatArray | None = None
     """(row, col) of the slab, mean flat minus dark, NaN where a pixel sees no beam."""
+    view: View | None = None
+    """Projections, columns and axis of the slab that the step gets."""
 
 
 FACTS = tuple(field.name for field in fields(Facts))
@@ -52,6 +74,7 @@ _WHERE = {
     "distance_mm": "raw.distance_mm, from the sample to the detector",
     "beam": "flats, which data that are absorption already do not have",
     "shifts_px": "shifts of the frames, which the survey finds",
+    "view": "angles and axis",
 }
 
 
@@ -60,7 +83,9 @@ class Step:
     """A registered correction: its function, the model of its parameters, and its halo.
 
     `moves` is true for steps that move the picture on the detector: they come before the axis is looked for.
-    `exact` is false where the cut into slabs changes the result, by no more than 1e-4 of it.
+    `view` is for steps that return other projections or columns: what becomes of the view of their argument.
+    `scratch` is how many sinograms each thread holds beyond argument and result.
+    `exact` is false where the cut into slabs changes the result, by up to 1e-4 of a frame's largest value.
     """
 
     name: str
@@ -69,6 +94,8 @@ class Step:
     halo: HaloRule
     moves: bool = False
     exact: bool = True
+    view: ViewRule | None = None
+    scratch: int = 0
 
     @property
     def asks(self) -> tuple[str, ...]:
@@ -93,6 +120,16 @@ class BoundStep:
         """Whether the step moves the picture on the detector."""
         return get(self.name).moves
 
+    @property
+    def reshapes(self) -> bool:
+        """Whether the step returns other projections or columns than it gets."""
+        return get(self.name).view is not None
+
+    def view(self, view: View) -> View:
+        """What the view of a slab becomes."""
+        rule = get(self.name).view
+        return view if rule is None else rule(view, **self.params)
+
     def halo_rows(self, facts: Facts | None = None) -> int:
         """Rows needed on each side of a slab."""
         rule = get(self.name).halo
@@ -102,6 +139,27 @@ class BoundStep:
         """Apply the step to a slab of transmission (angle, row, col)."""
         function = get(self.name).function
         return function(slab, **self.params, **_answers(self.name, _asked(function), facts))
+
+
+def scratch_sinograms(chain: Sequence[BoundStep]) -> int:
+    """Sinograms that each thread holds at most, beyond argument and result of a step."""
+    return max((get(step.name).scratch for step in chain), default=0)
+
+
+def run_chain(chain: Sequence[BoundStep], slab: FloatArray, facts: Facts) -> tuple[FloatArray, Facts]:
+    """A slab through a chain, and what is known of it behind."""
+    for step in chain:
+        slab, facts = run_step(step, slab, facts)
+    return slab, facts
+
+
+def run_step(step: BoundStep, slab: FloatArray, facts: Facts) -> tuple[FloatArray, Facts]:
+    """A slab through a step, and what is known of it behind."""
+    out = step(slab, facts)
+    if step.reshapes and facts.view is not None:
+        # what is known by pixel and frame of the detector is known no more
+        facts = replace(facts, view=step.view(facts.view), beam=None, shifts_px=None)
+    return out, facts
 
 
 def halo_rows(chain: Sequence[BoundStep], facts: Facts | None = None) -> int:
@@ -126,14 +184,19 @@ _REGISTRY: dict[str, Step] = {}
 
 
 def step(
-    *, halo: HaloRule | int = 0, moves: bool = False, exact: bool = True
+    *,
+    halo: HaloRule | int = 0,
+    moves: bool = False,
+    exact: bool = True,
+    view: ViewRule | None = None,
+    scratch: int = 0,
 ) -> Callable[[StepFunction], StepFunction]:
     """Register a correction; `halo` is rows on each side, or a function of parameters and facts."""
 
     def register(function: StepFunction) -> StepFunction:
         name = function.__name__
         rule = halo if callable(halo) else _constant(halo)
-        _REGISTRY[name] = Step(name, function, _schema(function), rule, moves, exact)
+        _REGISTRY[name] = Step(name, function, _schema(function), rule, moves, exact, view, scratch)
         return function
 
     return register
@@ -144,12 +207,7 @@ def _constant(rows: int) -> HaloRule:
 
 
 def _schema(function: StepFunction) -> type[BaseModel]:
-    fields: dict[str, Any] = {}
-    for p in inspect.signature(function, eval_str=True).parameters.values():
-        if p.kind is p.KEYWORD_ONLY and not (p.name in FACTS and p.default is p.empty):
-            fields[p.name] = (p.annotation, ... if p.default is p.empty else p.default)
-    config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
-    return create_model(function.__name__, __config__=config, **fields)
+    return schema_of(function, leave_out=_asked(function))
 
 
 def registered() -> dict[str, Step]:
@@ -175,10 +233,4 @@ def bind(name: str, **params: Any) -> BoundStep:
             raise BadRecipe(
                 f"correct: step {name!r} has no parameter {key!r}; {nearest(key, schema.model_fields)}"
             )
-    try:
-        values = schema(**params)
-    except ValidationError as err:
-        first = err.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadRecipe(f"correct: {name}.{where} = {first.get('input')!r}: {first['msg'].lower()}") from err
-    return BoundStep(name, values.model_dump())
+    return BoundStep(name, checked(schema, params, where=f"correct: {name}"))

@@ -61,7 +61,7 @@ def storage_error(err: OSError, path: Path | str, *, needed_bytes: int | None = 
     what = f"{path}: cannot write ({err.strerror or err})"
     folder = next(p for p in (path, *path.parents) if p.is_dir())
     if err.errno in _NO_PERMISSION:
-        return UserError(f"{what}; make {folder} writable for you, or choose another run_folder")
+        return UserError(f"{what}; make {folder} writable for you, or choose another folder")
     if err.errno in _BROKEN:
         return UserError(f"{what}; check the disk or its network, then run again: what was written is kept")
     need = "" if needed_bytes is None else f"; up to {_readable(needed_bytes)} were to be written"
@@ -70,7 +70,7 @@ def storage_error(err: OSError, path: Path | str, *, needed_bytes: int | None = 
         errno.EFBIG: "files there may not grow that large (ulimit -f)",
     }.get(err.errno or 0, f"{_readable(shutil.disk_usage(folder).free)} are free on that disk")
     return UserError(
-        f"{what}{need}, {reason}; make room or choose another run_folder, then run again:"
+        f"{what}{need}, {reason}; make room or choose another folder, then run again:"
         " what was written before is kept"
     )
 

@@ -1,7 +1,7 @@
 """A few slices before the whole volume, with one setting swept: a labelled stack and its metric curve."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,13 +12,14 @@ from scipy import ndimage
 from xctpipe.assess import corrected_rows, rows_across
 from xctpipe.conveyor import reconstruct_lines
 from xctpipe.errors import BadRecipe
-from xctpipe.prepare import method_of, survey_scan
+from xctpipe.prepare import center_choice, extent_of, method_of, survey_scan
 from xctpipe.progress import progress
 from xctpipe.recipe import Recipe, with_parameter
+from xctpipe.recon.cylinder import Seen, fit_cell
 from xctpipe.runfolder import write_table
 from xctpipe.scan import DoubleArray, FloatArray, Scan
 from xctpipe.storage import storage_error
-from xctpipe.survey import Survey
+from xctpipe.survey import Rows, Survey
 
 log = logging.getLogger(__name__)
 
@@ -95,60 +96,81 @@ def choose_rows(scan: Scan, rows: Sequence[int] | None) -> tuple[int, ...]:
 
 
 def try_slices(scan: Scan, recipe: Recipe, *, rows: Sequence[int], sweep: Sweep | None) -> Tried:
-    """Reconstruct rows for every value of the sweep, or once without one."""
-    _check_size(scan, n_slices=len(rows) * (len(sweep.values) if sweep else 1))
+    """Reconstruct rows for every value of the sweep, or once without one.
+
+    They are of the volume `mass` where the sweep is of phase retrieval.
+    """
     recipes = [with_parameter(recipe, sweep.key, value) for value in sweep.values] if sweep else [recipe]
+    width = max(extent_of(scan, recipes[i]).volume_cols or 0 for i in (0, -1))
+    _check_size(width, n_slices=len(rows) * len(recipes))
     survey = survey_scan(scan, recipes[0] if sweep and sweep.key == "center.center_px" else recipe)
-    lines = _remember_last(lambda chosen: _lines(scan, survey, chosen, rows))
     for text in survey.warnings:
         log.warning("%s: %s", scan.name, text)
-    width = scan.shape[2]
-    stack = np.empty((len(recipes), len(rows), width, width), np.float32)
+    kind = "mass" if sweep and sweep.key.startswith("phase.") else "edge"
+    bench = _Bench(scan, survey, np.asarray(rows), kind)
+    slices = []
     with progress("try", total=len(recipes), unit="values") as bar:
-        for slices, chosen in zip(stack, recipes, strict=True):
-            slices[:] = _slices(lines(chosen), scan, survey, chosen, rows)
+        for chosen in recipes:
+            slices.append(bench.slices(chosen))
             bar.advance(1)
+    stack = np.stack([_of_width(block, slices[0].shape[2]) for block in slices])
     curve = np.array([[sharpness(image) for image in group] for group in stack])
     return Tried(sweep, tuple(rows), stack, curve)
 
 
-def _check_size(scan: Scan, *, n_slices: int) -> None:
+def _check_size(width: int, *, n_slices: int) -> None:
     """A labelled TIFF holds 4 GB, which is also as much as anyone looks at."""
-    size_gb = 4e-9 * n_slices * scan.shape[2] ** 2
+    size_gb = 4e-9 * n_slices * width**2
     if size_gb > MOST_GB:
         raise BadRecipe(
-            f"try: {n_slices} slices of {scan.shape[2]} x {scan.shape[2]} are {size_gb:.1f} GB, {MOST_GB} at "
+            f"try: {n_slices} slices of {width} x {width} are {size_gb:.1f} GB, {MOST_GB} at "
             "most; take fewer values or rows, or crop with raw.columns"
         )
 
 
-def _lines(scan: Scan, survey: Survey, recipe: Recipe, rows: Sequence[int]) -> FloatArray:
-    return corrected_rows(scan, survey, method_of(scan, recipe), rows=np.asarray(rows))
+@dataclass(eq=False)
+class _Bench:
+    """Slices by one recipe after the other; corrects again only when that would make a difference."""
+
+    scan: Scan
+    survey: Survey
+    rows: Rows
+    kind: str
+    _made_with: str = ""
+    _lines: FloatArray | None = None
+
+    def slices(self, recipe: Recipe) -> FloatArray:
+        """Slices (row, y, x) in cm^-1."""
+        method, survey = method_of(self.scan, recipe), _with_axis(self.survey, recipe)
+        chain = method.chain_of(self.kind)
+        reshapes = any(step.reshapes for step in chain)
+        key = repr((chain, survey.axis if reshapes else None))
+        if self._lines is None or key != self._made_with:
+            self._lines = None
+            self._lines, _ = corrected_rows(self.scan, survey, method, rows=self.rows, kind=self.kind)
+            self._made_with = key
+        view = survey.view_after(chain, self.rows)
+        cell = survey.cell
+        if method.tube is not None and survey.axis != self.survey.axis:
+            seen = Seen(view.angles_rad, view.centers_px, 1e-3 * method.pixel_um)
+            cell = fit_cell(self._lines, tube=method.tube, seen=seen)
+        return reconstruct_lines(self._lines, view=view, method=method, cell=cell)
 
 
-def _remember_last(make: Callable[[Recipe], FloatArray]) -> Callable[[Recipe], FloatArray]:
-    """Correct again only when the chain differs: a sweep of the axis leaves it alone."""
-    kept: dict[str, FloatArray] = {}
-
-    def lines(recipe: Recipe) -> FloatArray:
-        key = repr(recipe.chain())
-        if key not in kept:
-            kept.clear()
-            kept[key] = make(recipe)
-        return kept[key]
-
-    return lines
-
-
-def _slices(lines: FloatArray, scan: Scan, survey: Survey, recipe: Recipe, rows: Sequence[int]) -> FloatArray:
-    if recipe.center.center_px is not None:
-        survey = replace(survey, axis=replace(survey.axis, center_px=recipe.center.center_px, slope=0.0))
-    return reconstruct_lines(
-        lines,
-        angles_rad=survey.angles_rad,
-        center_px=survey.center_at(np.asarray(rows)),
-        method=method_of(scan, recipe),
+def _with_axis(survey: Survey, recipe: Recipe) -> Survey:
+    """The survey with the axis that the recipe gives, if it gives one."""
+    wished = center_choice(recipe).center_px
+    return (
+        survey if wished is None else replace(survey, axis=replace(survey.axis, center_px=wished, slope=0.0))
     )
+
+
+def _of_width(block: FloatArray, width: int) -> FloatArray:
+    """Slices cut or filled up about their middle: stitching makes their width depend on the axis."""
+    grow = max(0, width - block.shape[2])
+    block = np.pad(block, ((0, 0), (grow // 2, grow - grow // 2), (grow // 2, grow - grow // 2)))
+    cut = (block.shape[2] - width) // 2
+    return block[:, cut : cut + width, cut : cut + width]
 
 
 def sharpness(image: FloatArray) -> float:

@@ -51,7 +51,7 @@ AXES = ("z", "y", "x")
 
 _OWN = "xctpipe"
 _RESERVED = frozenset(
-    {"value_scale", "value_offset", "value_unit", "pixel_um", "first_row", "slab_rows", "keep_bits"}
+    {"value_scale", "value_offset", "value_unit", "pixel_um", "first_row", "bin_px", "slab_rows", "keep_bits"}
 )
 
 
@@ -106,6 +106,7 @@ def _write_metadata(folder: Path, spec: VolumeSpec, name: str, attributes: Mappi
         "value_unit": VALUE_UNIT,
         "pixel_um": spec.pixel_um,
         "first_row": spec.first_row,
+        "bin_px": spec.bin_px,
         "slab_rows": spec.slab_rows,
         "keep_bits": spec.keep_bits,
     }
@@ -150,9 +151,12 @@ def _ome(spec: VolumeSpec, name: str) -> dict[str, Any]:
 
 
 def _transformations(spec: VolumeSpec, level: int) -> list[dict[str, Any]]:
-    """Scale and translation of a level: voxel centres, so a block's centre is half a block from its edge."""
+    """Scale and translation of a level: voxel centres, so a block's centre is half a block from its edge.
+
+    z counts from the centre of detector row 0, which binned rows begin before.
+    """
     factors = pyramid.level_factors(spec.shape, level=level)
-    first = (spec.first_row, 0, 0)
+    first = (spec.first_row + (spec.bin_px - 1) / (2 * spec.bin_px), 0, 0)
     return [
         {"type": "scale", "scale": [f * spec.pixel_um for f in factors]},
         {
@@ -337,6 +341,7 @@ def read_spec(path: Path | str) -> VolumeSpec:
         shape=array.shape,
         pixel_um=own["pixel_um"],
         first_row=own["first_row"],
+        bin_px=own.get("bin_px", 1),
         dtype=array.dtype.name,
         scale=own["value_scale"],
         offset=own["value_offset"],

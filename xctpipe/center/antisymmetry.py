@@ -54,7 +54,7 @@ def antisymmetry_curves(
     rho, samples = [], []
     for scale in scales_px:
         band = _band_pass(difference(scale), scale_px=scale)
-        taper = _taper(band.shape[-1], scale_px=scale)
+        taper = rim_taper(band.shape[-1], scale_px=scale)
         one_rho, overlap_cols = _mirror_correlation(band, taper=taper, at_px=candidates_px)
         rho.append(one_rho)
         samples.append(band.shape[0] * overlap_cols / (2 * COLS_PER_SAMPLE * scale))
@@ -72,7 +72,8 @@ def _band_pass(data: DoubleArray, *, scale_px: float) -> DoubleArray:
     return band
 
 
-def _taper(n_cols: int, *, scale_px: float) -> DoubleArray:
+def rim_taper(n_cols: int, *, scale_px: float) -> DoubleArray:
+    """Weights of columns: 0 at both rims of the view, 1 from six scales on."""
     # the band-pass lacks neighbours at both rims of the view alike: that would look like an axis
     rim = np.minimum(np.arange(n_cols), np.arange(n_cols)[::-1]) / scale_px
     first, last = RIM_SCALES

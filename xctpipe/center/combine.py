@@ -10,7 +10,7 @@ NOISE_SIGNIFICANCE = 5.5
 SURE_SIGNIFICANCE = 12.0
 FLOOR_PX = 0.03
 SEAM_SIGMA_PX = 0.3
-SEAM_METHODS = ("registration", "wedge")
+SEAM_METHODS = ("registration", "wedge", "turn")
 DISAGREEMENT_PX = 1.0
 UNCERTAIN_PX = 0.5
 TILT_SIGMAS = 4.0
@@ -83,17 +83,17 @@ def _confidence(lines: list[Line], *, sigma_px: float) -> float:
 def signal(line: Line) -> float:
     """0 where a line does not stand out of noise, 1 where it surely does."""
     low, high = NOISE_SIGNIFICANCE, SURE_SIGNIFICANCE
-    return float(np.clip((line.significance - low) / (high - low), 0, 1)) if _stands_out(line) else 0.0
+    return float(np.clip((line.significance - low) / (high - low), 0, 1)) if stands_out(line) else 0.0
 
 
-def _stands_out(line: Line) -> bool:
+def stands_out(line: Line) -> bool:
     """Whether both the sum over rows and the rows by themselves see the axis."""
     return line.significance >= NOISE_SIGNIFICANCE and line.agreeing >= min(2, len(line.rows) / 2)
 
 
 def _sound(lines: list[Line]) -> list[Line]:
     """Lines that stand out of the noise; all of them if none does."""
-    return [line for line in lines if _stands_out(line)] or lines
+    return [line for line in lines if stands_out(line)] or lines
 
 
 def _together(lines: list[Line]) -> list[Line]:
@@ -109,9 +109,9 @@ def _apart_px(lines: list[Line]) -> float:
 
 def _doubts(lines: list[Line], *, search_px: tuple[float, float]) -> list[str]:
     out = []
-    alone = sum(_stands_out(line) for line in lines) < 2
+    alone = sum(stands_out(line) for line in lines) < 2
     for line in lines:
-        if alone and not _stands_out(line):
+        if alone and not stands_out(line):
             seen = (
                 f"{line.significance:.1f} standard deviations, {NOISE_SIGNIFICANCE} needed"
                 if line.significance < NOISE_SIGNIFICANCE

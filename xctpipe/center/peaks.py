@@ -20,17 +20,23 @@ LARGEST_RHO = 0.99
 ROW_WINDOW_PX = 4.0
 BAND_SIGMAS = 2.0
 REFINEMENTS = 3
+COMPRESSED_FROM = 4.0
 
 
-def find_line(curves: Curves, *, rows: DoubleArray, search_px: tuple[float, float]) -> Line:
+def find_line(
+    curves: Curves, *, rows: DoubleArray, search_px: tuple[float, float], by_majority: bool = False
+) -> Line:
     """Line (tilted by up to 1.5 degrees) on which the score summed over rows is largest, refined by row.
 
     The score of a row and band is the log-likelihood ratio of related against unrelated mirror images,
-    -n/2 log(1 - rho^2) with the sign of rho, so bands without signal count for next to nothing.
+    -n/2 log(1 - rho^2) with the sign of rho, so bands without signal count for next to nothing. `by_majority`
+    takes the logarithm of what a row's score is above its own noise: no single row outvotes the others.
     """
     at, offset = curves.candidates_px, middle_offsets(rows)
     rho = curves.rho.clip(-LARGEST_RHO, LARGEST_RHO)
     score = np.sum(-0.5 * curves.samples * np.sign(rho) * np.log1p(-(rho**2)), axis=1)
+    if by_majority:
+        score = _compressed(score)
     inside = (at >= search_px[0]) & (at <= search_px[1])
     slope, pooled = _best_slope(score, offset=offset, inside=inside, step_px=at[1] - at[0])
     peak = int(np.argmax(np.where(inside, pooled, -np.inf)))
@@ -52,6 +58,14 @@ def _significance(pooled: DoubleArray, *, peak: int) -> float:
     background = float(np.median(pooled))
     spread = MAD_TO_SIGMA * float(np.median(np.abs(pooled - background)))
     return (float(pooled[peak]) - background) / spread if spread > 0 else 0.0
+
+
+def _compressed(score: DoubleArray) -> DoubleArray:
+    above = score - np.median(score, axis=1, keepdims=True)
+    noise = MAD_TO_SIGMA * np.median(np.abs(above), axis=1, keepdims=True)
+    above = np.where(noise > 0, above / np.where(noise > 0, noise, 1.0), 0.0)
+    compressed: DoubleArray = np.sign(above) * np.log1p(np.abs(above) / COMPRESSED_FROM)
+    return compressed
 
 
 def _best_slope(

@@ -37,57 +37,58 @@ def opposite_frames(angles_rad: DoubleArray, *, pairs: int, per_end: int) -> NDA
     return np.unique(np.concatenate(near))
 
 
-def opposites_curves(opposites: Opposites, *, pairs: int, candidates_px: DoubleArray) -> Curves | None:
-    """Antisymmetry of opposite projections over many rows: curves of the groups of rows."""
-    order = np.argsort(opposites.angles_rad, kind="stable")
-    turns = half_turns(opposites.angles_rad[order], most=pairs)
-    angles = opposites.angles_rad[opposites.frames]
-    sorted_frames = np.argsort(angles, kind="stable")
-    return _curves(
-        opposites.lines[sorted_frames],
-        angles_rad=angles[sorted_frames],
-        turns=turns,
-        candidates_px=candidates_px,
-        groups=opposites.groups,
-    )
+@dataclass(frozen=True, eq=False)
+class Differences:
+    """p(a + pi) - p(a) of half turns, whose `lines` (frame, row, col) are ascending in `angles_rad`."""
+
+    lines: FloatArray
+    angles_rad: DoubleArray
+    turns: HalfTurns
+    groups: int
+
+    @property
+    def finest_px(self) -> float:
+        """Finest detail fit to compare: at the rim it moves no further than that in the extrapolation."""
+        moved_px = self.turns.outside_rad * self.lines.shape[2] / 2
+        return float(max(1.0, moved_px / 0.75))
+
+    def at(self, scale_px: float) -> DoubleArray:
+        """Fit for detail of a scale: (pair, group, col)."""
+        out = _differences(self.lines, angles_rad=self.angles_rad, turns=self.turns, scale_px=scale_px)
+        return _pooled(out, groups=self.groups)
 
 
-def registration_curves(
-    slab: FloatArray, *, angles_rad: DoubleArray, candidates_px: DoubleArray
-) -> Curves | None:
-    """Antisymmetry of opposite projections, or None when no half turn can be made of the angles.
+def slab_differences(slab: FloatArray, *, angles_rad: DoubleArray) -> Differences:
+    """Of the few rows of which every frame is there; ascending `angles_rad`.
 
     A scan over 180 degrees has one pair, at its seam; of one over 360 up to 24 are used. A projection is a
     straight line fitted over the frames around its angle, as many as detail of the band moves little in;
     where the seam leaves a gap it is extrapolated half-way from both ends, which keeps the error even.
+    """
+    return Differences(slab, angles_rad, half_turns(angles_rad, most=MOST_PAIRS), slab.shape[1])
+
+
+def opposites_differences(opposites: Opposites, *, pairs: int) -> Differences:
+    """Of groups of many rows."""
+    order = np.argsort(opposites.angles_rad, kind="stable")
+    turns = half_turns(opposites.angles_rad[order], most=pairs)
+    angles = opposites.angles_rad[opposites.frames]
+    sorted_frames = np.argsort(angles, kind="stable")
+    return Differences(opposites.lines[sorted_frames], angles[sorted_frames], turns, opposites.groups)
+
+
+def registration_curves(differences: Differences, *, candidates_px: DoubleArray) -> Curves | None:
+    """Antisymmetry of opposite projections, or None when the view or the seam leaves no band to compare.
 
     Parameters
     ----------
-    slab : (angle, row, col) line integrals, finite
-    angles_rad : ascending
     candidates_px : ascending multiples of half a column
     """
-    turns = half_turns(angles_rad, most=MOST_PAIRS)
-    return _curves(
-        slab, angles_rad=angles_rad, turns=turns, candidates_px=candidates_px, groups=slab.shape[1]
-    )
-
-
-def _curves(
-    slab: FloatArray, *, angles_rad: DoubleArray, turns: HalfTurns, candidates_px: DoubleArray, groups: int
-) -> Curves | None:
-    # detail at the rim moves this far in the extrapolation; anything finer is compared out of place
-    moved_px = turns.outside_rad * slab.shape[2] / 2
-    scales = octaves(slab.shape[2], finest_px=max(1.0, moved_px / 0.75))
+    scales = octaves(differences.lines.shape[2], finest_px=differences.finest_px)
     if not scales:
         return None
-
-    def difference(scale_px: float) -> DoubleArray:
-        out = _differences(slab, angles_rad=angles_rad, turns=turns, scale_px=scale_px)
-        return _pooled(out, groups=groups)
-
     return antisymmetry_curves(
-        difference, method="registration", scales_px=scales, candidates_px=candidates_px
+        differences.at, method="registration", scales_px=scales, candidates_px=candidates_px
     )
 
 

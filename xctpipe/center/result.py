@@ -37,6 +37,7 @@ class CenterResult:
     methods : per method its axis at `row_mid` and the standard deviation of it over rows
     estimates : every row of every method, outliers included
     warnings : sentences for the user, empty when all is well
+    overlap_px : of a full turn, the columns that opposite frames share; None where there is no such turn
     """
 
     center_px: float
@@ -49,6 +50,7 @@ class CenterResult:
     methods: dict[str, tuple[float, float]]
     estimates: tuple[RowEstimate, ...]
     warnings: tuple[str, ...]
+    overlap_px: float | None = None
 
     def at_rows(self, rows: DoubleArray) -> DoubleArray:
         """Column of the axis at these detector rows; a tilt below two standard deviations counts as none."""

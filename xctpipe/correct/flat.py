@@ -22,8 +22,9 @@ _COMPILED_TYPES = ("uint8", "uint16", "float32")
 class FlatField:
     """What turns raw rows into transmission.
 
-    `dark` is the mean dark frame (row, col) and `flats` one or two mean flat frames (row, col), float32.
-    With two, frame t sees `(1 - weight[t]) * flats[0] + weight[t] * flats[1]`, weight (angle,) in [0, 1].
+    `dark` is the mean dark frame (row, col) and `flats` mean flat frames (row, col), float32. With more than
+    one, frame t sees `flats[0]` plus, for each other, `weight[t]` times what it differs from `flats[0]`:
+    weight is (angle,) in [0, 1] between flats before and after, (angle, flat) for patterns on the first.
     """
 
     dark: FloatArray
@@ -37,7 +38,9 @@ class FlatField:
 
     def beam(self, rows: NDArray[np.int64]) -> FloatArray:
         """Mean flat minus dark of these rows, NaN where a pixel sees no beam: (row, col)."""
-        flats = [flat[rows] for flat in self.flats]
+        # where each frame has its own weights, all flats but the first are patterns on it
+        patterns = self.weight is not None and self.weight.ndim == 2
+        flats = [flat[rows] for flat in (self.flats[:1] if patterns else self.flats)]
         return _beam(np.mean(flats, axis=0, dtype=np.float32), self.dark[rows])
 
     def correct(self, raw: RawArray, *, gain: FloatArray | None = None) -> FloatArray:
@@ -63,8 +66,9 @@ def flat_field(
     ----------
     raw : (angle, row, col), any integer or float type.
     dark : (row, col), mean dark frame.
-    flats : one or two mean flat frames (row, col).
-    weight : (angle,), 0 where the first flat holds and 1 where the second does; needed with two flats.
+    flats : mean flat frames (row, col).
+    weight : (angle,), 0 where the first flat holds and 1 where the second does; needed with two flats. With
+        more, (angle, flat): how far each frame has gone from the first flat to each of the others.
     gain : (angle,), intensity of the beam in each frame relative to the flats; absent: 1.
 
     Returns
@@ -79,8 +83,10 @@ def flat_field(
     _check_shapes(raw, dark, flats, weight, gain)
     n_angles = raw.shape[0]
     beams = [_beam(np.asarray(flat, np.float32), np.asarray(dark, np.float32)) for flat in flats]
-    slope = beams[-1] - beams[0]
-    mix = np.zeros(n_angles, np.float32) if weight is None else np.asarray(weight, np.float32)
+    others = range(1, len(beams)) if len(beams) > 1 else range(1)
+    slopes = np.stack([beams[i] - beams[0] for i in others])
+    mix = np.zeros((n_angles, 1), np.float32) if weight is None else np.asarray(weight, np.float32)
+    mix = mix.reshape(n_angles, -1)
     scale = np.ones(n_angles, np.float32) if gain is None else (1.0 / np.asarray(gain)).astype(np.float32)
     offset = np.ascontiguousarray(dark, np.float32)
     compiled = raw.dtype.newbyteorder("=") if raw.dtype.name in _COMPILED_TYPES else np.dtype(np.float32)
@@ -89,7 +95,7 @@ def flat_field(
     def frames(first: int, last: int) -> None:
         part = slice(first, last)
         counts = np.ascontiguousarray(raw[part], compiled)
-        _correct_frames(counts, offset, beams[0], slope, mix[part], scale[part], out[part])
+        _correct_frames(counts, offset, beams[0], slopes, mix[part], scale[part], out[part])
 
     in_threads(frames, n_angles, block=16)
     return out
@@ -158,14 +164,15 @@ def _check_shapes(
     weight: FloatArray | None,
     gain: FloatArray | None,
 ) -> None:
-    if len(flats) not in {1, 2} or (len(flats) == 2 and weight is None):
-        raise ValueError(f"{len(flats)} flats: give one, or two with their weight in each frame")
+    if not flats or (len(flats) > 1 and weight is None):
+        raise ValueError(f"{len(flats)} flats: give one, or more with their weight in each frame")
+    if weight is not None and weight.size != raw.shape[0] * max(1, len(flats) - 1):
+        raise ValueError(f"weight of shape {weight.shape} for {raw.shape[0]} frames and {len(flats)} flats")
     for name, frame in [("dark", dark), *(("flat", flat) for flat in flats)]:
         if frame.shape != raw.shape[1:]:
             raise ValueError(f"{name} of shape {frame.shape} for frames of {raw.shape[1:]}")
-    for name, series in (("weight", weight), ("gain", gain)):
-        if series is not None and series.shape != raw.shape[:1]:
-            raise ValueError(f"{name} of shape {series.shape} for {raw.shape[0]} frames")
+    if gain is not None and gain.shape != raw.shape[:1]:
+        raise ValueError(f"gain of shape {gain.shape} for {raw.shape[0]} frames")
 
 
 def _beam(flat: FloatArray, dark: FloatArray) -> FloatArray:
@@ -178,13 +185,18 @@ def _beam(flat: FloatArray, dark: FloatArray) -> FloatArray:
 
 
 @numba.njit(cache=True, nogil=True)
-def _correct_frames(raw, dark, beam, slope, mix, scale, out):  # type: ignore[no-untyped-def]
+def _correct_frames(raw, dark, beam, slopes, mix, scale, out):  # type: ignore[no-untyped-def]
     n_angles, n_rows, n_cols = raw.shape
+    more = slopes.shape[0] > 1
     for t in range(n_angles):
         for r in range(n_rows):
             row = out[t, r]
             for c in range(n_cols):
-                row[c] = (np.float32(raw[t, r, c]) - dark[r, c]) / (beam[r, c] + mix[t] * slope[r, c])
+                light = beam[r, c] + mix[t, 0] * slopes[0, r, c]
+                if more:
+                    for k in range(1, slopes.shape[0]):
+                        light += mix[t, k] * slopes[k, r, c]
+                row[c] = (np.float32(raw[t, r, c]) - dark[r, c]) / light
                 row[c] *= scale[t]
             _bridge(row)
 

@@ -7,6 +7,8 @@ References
 .. [1] Vo, Atwood, Drakopoulos, Opt. Express 26, 28396 (2018), doi:10.1364/OE.26.028396
 """
 
+from collections.abc import Callable
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ BitsArray = NDArray[np.uint32]
 
 _LANES = 16
 _TILE_COLUMNS = 256
+_SIGN = np.uint32(0x80000000)
 
 
 def sorted_columns(slab: FloatArray, row: int, *, first: int, last: int) -> KeyArray:
@@ -66,6 +69,21 @@ def sort_row(slab: FloatArray, out: FloatArray, *, row: int, to_row: int, size: 
         keys = sorted_columns(slab, row, first=first - left, last=last + size - 1 - left)
         smooth = median_across(keys, size=size)
         put_back(keys[left : left + last - first], smooth, out, row=to_row, first=first)
+
+
+def by_rank(sinogram: FloatArray, correct: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    """Result of `correct` on a sinogram (angle, col) with sorted columns, back in the order of frames.
+
+    A stripe is straight among the sorted columns, where what is not a stripe hardly varies across them.
+    """
+    n_frames, width = sinogram.shape
+    keys = sorted_columns(sinogram[:, None], 0, first=0, last=width)
+    ordered = upper_halves(keys)
+    numbers = np.where(ordered & _SIGN, ordered ^ _SIGN, ~ordered).view(np.float32)
+    bits = np.ascontiguousarray(correct(np.ascontiguousarray(numbers.T)).T).view(np.uint32)
+    out = np.empty((n_frames, 1, width), np.float32)
+    put_back(keys, np.where(bits & _SIGN, ~bits, bits | _SIGN), out, row=0, first=0)
+    return out[:, 0]
 
 
 def tiles(width: int) -> list[Span]:

@@ -40,6 +40,10 @@ def stripes_dead(
     Such columns differ from their mean over 10 frames far less or far more than the columns around them;
     see `find_stripes`. Nothing is done where they are a third of the row or more.
 
+    Of a scan without stripes 1024 columns wide at 10000 photons it changes 0 % rms (0 % where the
+    sample's edges are in view) and takes 0 % off a bubble 32 pixels across on the axis, 0 % off one 10
+    pixels away.
+
     Parameters
     ----------
     slab : (angle, row, col), transmission.
@@ -77,6 +81,10 @@ def stripes_large(
     Each column is divided by the ratio of its mean to the mean of the median across the sorted columns;
     columns where that ratio stands out, and their neighbours, become that median instead.
 
+    Of a scan without stripes 1024 columns wide at 10000 photons it changes 0.10 % rms (0.08 % where the
+    sample's edges are in view) and takes 36 % off a bubble 32 pixels across on the axis, 18 % off one 10
+    pixels away.
+
     Parameters
     ----------
     slab : (angle, row, col), transmission.
@@ -113,10 +121,11 @@ def stripes_all(
 ) -> FloatArray:
     """Remove every kind of stripe: `stripes_dead`, then `stripes_large`, then `stripes_sorting` [1]_.
 
-    It is not free: with these defaults a bubble 64 pixels across on the rotation axis of a stripe-free scan
-    1024 columns wide loses 14 % of its contrast, one 32 across 50 %, or 38 % when 10 pixels off the axis
-    (noise-free, 1501 frames, Ram-Lak filter, mean over the bubble against a ring around it). Nearly all of
-    it is `stripes_large`. Smaller windows and a greater distance from the axis cost less.
+    Nearly all of its cost is that of `stripes_large`; smaller windows cost less.
+
+    Of a scan without stripes 1024 columns wide at 10000 photons it changes 0.11 % rms (0.12 % where the
+    sample's edges are in view) and takes 36 % off a bubble 32 pixels across on the axis, 18 % off one 10
+    pixels away.
 
     Parameters
     ----------
@@ -142,6 +151,90 @@ def stripes_all(
             _mend_dead(work, 0, snr, large_size_px)
             _mend_large(work, 0, snr, large_size_px, drop_ratio_frac)
             sort_row(work, out, row=0, to_row=row, size=small_size_px)
+
+    in_threads(rows, slab.shape[1])
+    return out
+
+
+@step(halo=0)
+def stripes_all_hex(
+    slab: FloatArray,
+    *,
+    snr: Annotated[float, Gt(0)] = 2.5,
+    large_size_px: Annotated[int, Ge(1)] = 71,
+    small_size_px: Annotated[int, Ge(1)] = 31,
+    drop_ratio_frac: Annotated[float, Ge(0), Le(0.8)] = 0.1,
+) -> FloatArray:
+    """Remove every kind of stripe as the scripts of the HEX beamline do: `stripes_all` with other defaults.
+
+    Of a scan without stripes 1024 columns wide at 10000 photons it changes 0.17 % rms (0.13 % where the
+    sample's edges are in view) and takes 101 % off a bubble 32 pixels across on the axis, 35 % off one 10
+    pixels away.
+
+    Parameters
+    ----------
+    slab : (angle, row, col), transmission.
+    snr : how far a column must stand out to be dead or large; greater finds fewer.
+    large_size_px : width of the median for dead and large stripes.
+    small_size_px : width of the median for all others.
+    drop_ratio_frac : as in `stripes_large`.
+
+    Returns
+    -------
+    (angle, row, col) transmission.
+
+    References
+    ----------
+    .. [1] Vo, Atwood, Drakopoulos, Opt. Express 26, 28396 (2018), doi:10.1364/OE.26.028396
+    """
+    return stripes_all(
+        slab,
+        snr=snr,
+        large_size_px=large_size_px,
+        small_size_px=small_size_px,
+        drop_ratio_frac=drop_ratio_frac,
+    )
+
+
+@step(halo=0)
+def stripes_interpolation(
+    slab: FloatArray,
+    *,
+    snr: Annotated[float, Gt(0)] = 3.0,
+    size_px: Annotated[int, Ge(1)] = 51,
+    drop_ratio_frac: Annotated[float, Ge(0), Le(0.8)] = 0.1,
+    norm: bool = True,
+) -> FloatArray:
+    """Interpolate columns that stand out of their surroundings, algorithms 4 to 6 of [1]_.
+
+    Columns are found as by `stripes_large`, and those without any light beside them; what lies between
+    the good columns on both sides is drawn as a line. The two outermost columns on each side stay.
+
+    Of a scan without stripes 1024 columns wide at 10000 photons it changes 0.26 % rms (1.2 % where the
+    sample's edges are in view) and takes 100 % off a bubble 32 pixels across on the axis, 76 % off one 10
+    pixels away.
+
+    Parameters
+    ----------
+    slab : (angle, row, col), transmission.
+    snr : how far a column must stand out; greater finds fewer.
+    size_px : width of the median that says what is usual around a column.
+    drop_ratio_frac : part of the brightest and darkest frames of each column that its mean leaves out.
+    norm : also divide every column by what it stands out by; false leaves all others as they are.
+
+    Returns
+    -------
+    (angle, row, col) transmission.
+
+    References
+    ----------
+    .. [1] Vo, Atwood, Drakopoulos, Opt. Express 26, 28396 (2018), doi:10.1364/OE.26.028396
+    """
+    out = slab.copy(order="C")
+
+    def rows(first: int, last: int) -> None:
+        for row in range(first, last):
+            _mend_outstanding(out, row, snr, size_px, drop_ratio_frac, norm)
 
     in_threads(rows, slab.shape[1])
     return out
@@ -199,8 +292,12 @@ def _mend_dead(work: FloatArray, row: int, snr: float, size: int) -> None:
     profile = np.divide(change, usual, out=np.ones_like(change), where=usual > 0)
     mask = _widened(find_stripes(profile, snr=snr))
     mask[:2] = mask[-2:] = False
-    if np.count_nonzero(mask) >= width // 3:
-        return
+    if np.count_nonzero(mask) < width // 3:
+        _interpolate(work, row, mask)
+
+
+def _interpolate(work: FloatArray, row: int, mask: Mask) -> None:
+    """Draw a line in every frame across each run of masked columns, which must not touch an edge."""
     for first, last in _runs(mask):
         before, after = work[:, row, first - 1], work[:, row, last]
         for col in range(first, last):
@@ -219,6 +316,20 @@ def _mend_large(work: FloatArray, row: int, snr: float, size: int, drop_ratio: f
     work[:, row] /= ratio.astype(np.float32)
     for first, keys, smooth in replaced:
         put_back(keys, smooth, work, row=row, first=first)
+
+
+def _mend_outstanding(
+    work: FloatArray, row: int, snr: float, size: int, drop_ratio: float, norm: bool
+) -> None:
+    ratio = _column_ratio(work, row, size, int(0.5 * drop_ratio * work.shape[0]))
+    dark = work[:, row].max(axis=0) <= 0
+    mask = _widened(find_stripes(ratio, snr=snr))
+    if np.count_nonzero(dark) < dark.size // 3:
+        mask |= dark
+    mask[:2] = mask[-2:] = False
+    if norm:
+        work[:, row] /= ratio.astype(np.float32)
+    _interpolate(work, row, mask)
 
 
 def _column_ratio(work: FloatArray, row: int, size: int, drop: int) -> DoubleArray:

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
+import numpy as np
+
+from xctpipe.scan import FloatArray
 
 
 def in_threads(work: Callable[[int, int], None], n: int, *, block: int = 1) -> None:
@@ -20,3 +23,18 @@ def in_threads(work: Callable[[int, int], None], n: int, *, block: int = 1) -> N
     with ThreadPoolExecutor(n_threads) as pool:
         for done in [pool.submit(work, first, min(first + block, n)) for first in firsts]:
             done.result()
+
+
+def each_row(slab: FloatArray, correct: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    """A new slab of `correct(sinogram)` of every row, in threads; a sinogram is a contiguous (angle, col).
+
+    It is a copy, so that `correct` may write into it and no sum depends on how the slab was cut.
+    """
+    out = np.empty(slab.shape, np.float32)
+
+    def rows(first: int, last: int) -> None:
+        for row in range(first, last):
+            out[:, row] = correct(slab[:, row].astype(np.float32, order="C"))
+
+    in_threads(rows, slab.shape[1])
+    return out

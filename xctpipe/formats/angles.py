@@ -20,6 +20,12 @@ _LARGEST_SPAN_RAD = 2.2 * math.pi
 # twenty turns: an encoder of 200 counts a degree passes this in 36 degrees
 _LARGEST_SPAN_DEG = 7200.0
 
+COUNTS_KEY = "CALC2.OUT.Value"
+"""What HEX called the angle until September 2024: degrees, or counts where the PandA had no scale set."""
+_DEG_A_COUNT, _ZERO_DEG = 0.005, 198.3
+# degrees of one scan do not come near; a scan of 5 degrees has so many counts
+_LARGEST_DEG = 1000.0
+
 
 def to_radians(values: RawArray, *, unit: str = "", layout_unit: str = "") -> tuple[DoubleArray, Notes]:
     """Angles in radians, and what there is to say about their unit.
@@ -81,6 +87,51 @@ def _judge_unit(angles: DoubleArray, *, layout_unit: str) -> tuple[str, Notes]:
     return unit, (
         f"angles have no unit and span {span:.4g}: taken as {name}; set raw.angle_unit if that is wrong",
     )
+
+
+def counts_to_degrees(values: RawArray) -> tuple[RawArray, Notes]:
+    """Angles of HEX in degrees where they are encoder counts (beyond 1000), with a note; else as they are."""
+    if values.ndim != 1 or values.size == 0 or values.dtype.kind not in "iuf":
+        return values, ()
+    with np.errstate(invalid="ignore"):
+        counts = values.astype(np.float64)
+    if not np.all(np.isfinite(counts)) or np.abs(counts).max() <= _LARGEST_DEG:
+        return values, ()
+    degrees = counts * _DEG_A_COUNT + _ZERO_DEG
+    way = ", running backwards" if degrees[-1] < degrees[0] else ""
+    rule = f"{_DEG_A_COUNT:g} deg a count + {_ZERO_DEG:g} deg"
+    note = (
+        f"{COUNTS_KEY} runs from {counts[0]:g} to {counts[-1]:g}, encoder counts: taken as {rule}, that is "
+        f"{degrees[0]:.6g} to {degrees[-1]:.6g} deg{way}; set raw.angle_unit if that is wrong"
+    )
+    return degrees, (note,)
+
+
+def repeats(angles_rad: DoubleArray) -> int:
+    """How many times the same run of angles is gone through, to and fro or from the start again."""
+    n = angles_rad.size
+    for count in range(n // 3, 1, -1):
+        if n % count:
+            continue
+        runs = angles_rad.reshape(count, -1)
+        step = float(np.ptp(runs[0])) / (n // count - 1)
+        if step > 0 and all(_alike(run, runs[0], step) or _alike(run[::-1], runs[0], step) for run in runs):
+            return count
+    return 1
+
+
+def _alike(run: DoubleArray, other: DoubleArray, step: float) -> bool:
+    # passes that interlace are shifted by a constant part of a step, jitter is not
+    apart = run - other
+    return bool(np.abs(apart).max() <= 0.5 * step and abs(apart.mean()) <= 0.05 * step)
+
+
+def still_at_end(angles_rad: DoubleArray) -> int:
+    """How many of the last angles are equal: 1 where the stage turns to the end."""
+    if angles_rad.size == 0:
+        return 0
+    tolerance = 0.25 * _span(angles_rad) / angles_rad.size
+    return _run_length(angles_rad[::-1], tolerance=tolerance)
 
 
 def match_angles(n_frames: int, angles: DoubleArray) -> tuple[DoubleArray, Notes]:
@@ -164,7 +215,8 @@ def angle_notes(angles_rad: DoubleArray, *, columns: int) -> Notes:
     steps = np.diff(unwrapped)
     notes: list[str] = []
     if not (np.all(steps > 0) or np.all(steps < 0)):
-        turns = int(np.count_nonzero(np.sign(steps) != np.sign(np.median(steps))))
+        way = 1 if steps.sum() > 0 else -1
+        turns = int(np.count_nonzero(steps * way <= 0))
         notes.append(f"angles are not monotonic: {turns} of {n - 1} steps stand still or go back")
     step = float(np.median(np.abs(steps)))
     widest = int(np.argmax(np.abs(steps)))
@@ -184,7 +236,9 @@ def _range_notes(span_deg: float, *, step_deg: float) -> Notes:
     if _turn(covered, step_deg=step_deg):
         return ()
     if covered < 180:
-        return (f"angles span only {span_deg:.4g} deg: a wedge of {180 - covered:.4g} deg is missing",)
+        wedge = f"angles span only {span_deg:.4g} deg: a wedge of {180 - covered:.4g} deg is missing"
+        radians = any(abs(covered / turn - 1) < 0.02 for turn in (math.pi, 2 * math.pi))
+        return (f"{wedge}; if these are radians, set raw.angle_unit = 'rad'" if radians else wedge,)
     if covered > 360:
         return (f"angles span {span_deg:.5g} deg, {covered / 360:.3g} turns: is this more than one scan?",)
     return (f"angles span {span_deg:.4g} deg, neither half a turn nor a full one",)

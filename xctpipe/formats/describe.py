@@ -20,7 +20,8 @@ def _lines(scan: Scan) -> Iterator[str]:
     yield f"scan      {scan.name}: {known[scan.layout].TITLE if scan.layout in known else scan.layout}"
     yield f"path      {scan.path}"
     yield f"frames    {_frames_text(scan.frames)}"
-    yield f"angles    {range_text(scan.angles_rad)}"
+    known_angles = bool(np.any(np.isfinite(scan.angles_rad)))
+    yield f"angles    {range_text(scan.angles_rad) if known_angles else 'unknown'}"
     yield from (f"flats     {_dark_flat_text(item, scan)}" for item in scan.dark_flats)
     if not scan.dark_flats:
         yield "flats     none"
@@ -38,7 +39,9 @@ def _lines(scan: Scan) -> Iterator[str]:
 def _frames_text(frames: Frames) -> str:
     n, rows, cols = frames.shape
     size_gb = n * rows * cols * np.dtype(frames.dtype).itemsize / 1e9
-    return f"{n} of {rows} rows x {cols} columns, {frames.dtype}, {size_gb:.3g} GB"
+    text = f"{n} of {rows} rows x {cols} columns, {frames.dtype}, {size_gb:.3g} GB"
+    packed = ", compressed: a few rows cost whole frames" if getattr(frames, "whole_frames", False) else ""
+    return text + packed
 
 
 def _dark_flat_text(item: DarkFlat, scan: Scan) -> str:

@@ -3,7 +3,7 @@
 De Carlo et al., J. Synchrotron Rad. 21, 1224 (2014), doi:10.1107/S160057751401604X.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from xctpipe.errors import BadScan
 from xctpipe.formats.angles import match_angles, to_radians
-from xctpipe.formats.base import NO_OPTIONS, Holds, RawOptions, warn
-from xctpipe.formats.frames import files_of, open_frames, write_frames
+from xctpipe.formats.base import GIVE_ANGLES, NO_OPTIONS, Holds, RawOptions, unknown_angles, warn
+from xctpipe.formats.frames import HdfFrames, files_of, open_frames, write_frames
 from xctpipe.formats.hdf5 import (
     SUFFIXES,
     locate,
@@ -25,7 +25,8 @@ from xctpipe.formats.hdf5 import (
 )
 from xctpipe.formats.registry import open_dark_flats
 from xctpipe.formats.units import duration_s, energy_kev, file_time, length_um, parse_time
-from xctpipe.scan import DarkFlat, DoubleArray, Scan
+from xctpipe.formats.writing import growing
+from xctpipe.scan import DarkFlat, DoubleArray, Problem, Scan
 
 NAME = "dxchange"
 TITLE = "DataExchange (a file with /exchange/data)"
@@ -39,6 +40,11 @@ _PIXEL = (
     "measurement/instrument/detector/actual_pixel_size_x",
 )
 _EXPOSURE = ("measurement/instrument/detector/exposure_time",)
+_FLAT_EXPOSURE = (
+    "measurement/instrument/detector/exposure_time_flat",
+    "process/acquisition/flat_fields/flat_exposure_time",
+    "measurement/instrument/detector/brightfield_exposure_time",
+)
 
 Notes = tuple[str, ...]
 
@@ -88,10 +94,11 @@ def open_scan(path: Path, *, dark_flat: Sequence[Path] = (), options: RawOptions
     angles, more = _angles(path, frames.shape[0], options=options)
     start, time_notes = _start(path, options=options)
     notes += more + time_notes
+    missing: Notes = ()
     if dark_flat:
         dark_flats = open_dark_flats(dark_flat, options=options)
     else:
-        dark_flats, more = _dark_flats(path, options=options)
+        dark_flats, more, missing = _dark_flats(path, options=options)
         notes += more
     numbers: dict[str, float | None] = {}
     for name, keys, convert in (
@@ -99,12 +106,8 @@ def open_scan(path: Path, *, dark_flat: Sequence[Path] = (), options: RawOptions
         ("pixel_um", _PIXEL, length_um),
         ("exposure_s", _EXPOSURE, duration_s),
     ):
-        numbers[name] = None
-        for key in keys:
-            found = read_number(path, key, options=options)
-            if found is not None and numbers[name] is None:
-                numbers[name], more = convert(*found, what=f"{path.name}: {key}")
-                notes += more
+        numbers[name], more = _number(path, keys, convert, options=options)
+        notes += more
     return Scan(
         name=path.stem,
         layout=NAME,
@@ -115,52 +118,94 @@ def open_scan(path: Path, *, dark_flat: Sequence[Path] = (), options: RawOptions
         start_time=start,
         log_absorption=options.log_absorption,
         files=files_of(path, frames.path, dark_flats=dark_flats),
-        problems=warn(notes),
+        problems=(*warn(notes), *(Problem("error", text) for text in missing)),
         **numbers,
     )
 
 
+def _number(
+    path: Path,
+    keys: Sequence[str],
+    convert: Callable[..., tuple[float | None, Notes]],
+    *,
+    options: RawOptions,
+) -> tuple[float | None, Notes]:
+    notes: Notes = ()
+    for key in keys:
+        found = read_number(path, key, options=options)
+        if found is not None:
+            value, more = convert(*found, what=f"{path.name}: {key}")
+            notes += more
+            if value is not None:
+                return value, notes
+    return None, notes
+
+
+def exposure_of(path: Path, frames: HdfFrames) -> float | None:
+    """Exposure of frames of this file, in s; that of its flats may have a place of its own."""
+    keys = (*_FLAT_EXPOSURE, *_EXPOSURE) if frames.key.lstrip("/") in _WHITE else _EXPOSURE
+    return _number(path, keys, duration_s, options=NO_OPTIONS)[0]
+
+
 def _angles(path: Path, n_frames: int, *, options: RawOptions) -> tuple[DoubleArray, Notes]:
+    if options.angles is not None:
+        return unknown_angles(n_frames), ()
     found = read_array(path, "exchange/theta", options=options)
     if found is None:
-        raise BadScan(f"{path}: no angles: /exchange/theta is missing")
+        raise BadScan(f"{path}: no angles: /exchange/theta is missing; {GIVE_ANGLES}")
     values, unit = found
+    why = growing(path) if values.size > n_frames else ""
+    if why and values.size >= 2 * n_frames:  # not several angles a frame, but frames to come
+        raise BadScan(f"{path}: {values.size} angles for {n_frames} frames{why}")
     try:
         angles, notes = to_radians(values, unit=options.angle_unit or unit, layout_unit="deg")
         matched, more = match_angles(n_frames, angles)
     except BadScan as err:
-        raise BadScan(f"{path}: /exchange/theta: {err}") from err
+        raise BadScan(f"{path}: /exchange/theta: {err}{why}") from err
     return matched, notes + more
 
 
 def open_dark_flat(path: Path, *, options: RawOptions) -> tuple[DarkFlat, ...]:
     """Darks and flats in the file; BadScan when there are no flats."""
-    found = _dark_flats(path, options=options)[0]
+    found, _, missing = _dark_flats(path, options=options)
+    if missing:
+        raise BadScan("; ".join(missing))
     if not found:
         raise BadScan(f"{path}: no flats: /exchange/data_white is missing")
     return found
 
 
-def _dark_flats(path: Path, *, options: RawOptions) -> tuple[tuple[DarkFlat, ...], Notes]:
+def _dark_flats(path: Path, *, options: RawOptions) -> tuple[tuple[DarkFlat, ...], Notes, Notes]:
+    """Sets of darks and flats, what there is to say about them, and what of them is missing."""
     found: list[DarkFlat] = []
     notes: Notes = ()
-    for i, key in enumerate(_WHITE):
-        if not _has_frames(path, key, options=options):
-            continue
-        flats, more = open_frames(path, key, options=options)
+    missing: Notes = ()
+
+    def frames_at(key: str) -> HdfFrames | None:
+        nonlocal notes, missing
+        try:
+            if not _has_frames(path, key, options=options):
+                return None
+            frames, more = open_frames(path, key, options=options)
+        except BadScan as err:
+            if not (options.flats if key in _WHITE else options.darks):
+                missing += (f"{'flats' if key in _WHITE else 'darks'} cannot be read: {err}",)
+            return None
         notes += more
-        darks = None
+        return frames
+
+    for i, key in enumerate(_WHITE):
+        flats = frames_at(key)
+        if flats is None:
+            continue
         # darks of the same moment, else any: they hardly change in a scan
-        for dark_key in (_DARK[i], *_DARK):
-            if darks is None and _has_frames(path, dark_key, options=options):
-                darks, more = open_frames(path, dark_key, options=options)
-                notes += more
+        darks = next((each for each in map(frames_at, (_DARK[i], *_DARK)) if each is not None), None)
         text = read_attribute(path, key, "start_time", options=options)
         time, more = parse_time(text, what=f"{path.name}: {key} start_time") if text else (None, ())
         notes += more
         origin = f"{path.name}:/{key}"
         found.append(DarkFlat(darks, flats, None if time is None else time.timestamp(), origin))
-    return tuple(found), notes
+    return tuple(found), notes, tuple(dict.fromkeys(missing))
 
 
 def _has_frames(path: Path, key: str, *, options: RawOptions) -> bool:

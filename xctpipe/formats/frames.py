@@ -1,7 +1,7 @@
 """Frames in HDF5 files, read and written a block at a time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,20 @@ from numpy.typing import NDArray
 
 from xctpipe.errors import BadScan, nearest
 from xctpipe.formats.base import RawOptions
-from xctpipe.formats.hdf5 import check_inside, datasets, locate, open_hdf
+from xctpipe.formats.hdf5 import datasets, locate, open_hdf
+from xctpipe.formats.stored import Axes, check_stored, dataset_of, reads_whole_frames, unwritten
 from xctpipe.scan import DarkFlat, Frames, RawArray, Span
+
+FRAME_ROW_COL: Axes = (0, 1, 2)
 
 
 @dataclass(frozen=True)
 class HdfFrames:
-    """Frames stored in an HDF5 dataset (frame, row, col); `runs` are the stored frames used, in order."""
+    """Frames stored in an HDF5 dataset; `runs` are the stored frames used, in order.
+
+    `axes` are the axes of the dataset that count frames, rows and columns. `whole_frames` tells that a few
+    rows of a frame cost the reading of all of it, because its chunks are compressed.
+    """
 
     path: Path
     key: str
@@ -25,6 +32,8 @@ class HdfFrames:
     rows: int
     cols: int
     kind: str
+    axes: Axes = FRAME_ROW_COL
+    whole_frames: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -45,10 +54,16 @@ class HdfFrames:
         if out.size == 0:
             return out
         with open_hdf(self.path) as file:
-            dataset = file[self.key]
+            dataset = dataset_of(file, self.key)
             at = 0
             for first, last in clip_runs(self.runs, (f0, f1)):
-                dataset.read_direct(out, np.s_[first:last, r0:r1], np.s_[at : at + last - first])
+                part = out[at : at + last - first]
+                wanted = (slice(first, last), slice(r0, r1), slice(None))
+                if self.axes == FRAME_ROW_COL:
+                    dataset.read_direct(part, wanted)
+                else:
+                    stored = [wanted[self.axes.index(axis)] for axis in range(3)]
+                    part[...] = dataset[tuple(stored)].transpose(self.axes)
                 at += last - first
         return out
 
@@ -57,7 +72,7 @@ class HdfFrames:
         picked: list[Span] = []
         for run in runs_of(mask):
             picked.extend(clip_runs(self.runs, run))
-        return HdfFrames(self.path, self.key, tuple(picked), self.rows, self.cols, self.kind)
+        return replace(self, runs=tuple(picked))
 
 
 def runs_of(mask: NDArray[np.bool_]) -> tuple[Span, ...]:
@@ -78,8 +93,15 @@ def clip_runs(runs: Sequence[Span], span: Span) -> list[Span]:
     return clipped
 
 
-def open_frames(path: Path, key: str, *, options: RawOptions) -> tuple[HdfFrames, tuple[str, ...]]:
+def open_frames(
+    path: Path, key: str, *, options: RawOptions, axes: Axes = FRAME_ROW_COL
+) -> tuple[HdfFrames, tuple[str, ...]]:
     """Frames of a three-dimensional dataset, and what is wrong with the way they are stored.
+
+    Parameters
+    ----------
+    key : where the dataset is, through any links.
+    axes : which of its axes count frames, rows and columns.
 
     Raises
     ------
@@ -98,15 +120,24 @@ def open_frames(path: Path, key: str, *, options: RawOptions) -> tuple[HdfFrames
         dtype = item.dtype
         if len(shape) != 3 or 0 in shape or dtype.kind not in "iuf":
             raise BadScan(f"{where} has shape {shape} of {dtype}, not (frame, row, column) of real numbers")
-        if item.is_virtual:
-            _check_sources(item, place.path, options=options)
-        lost = _unwritten_frames(item)
+        check_stored(item, place.path, options=options)
+        lost = int(np.count_nonzero(unwritten(item, axis=axes[0])))
+        whole = reads_whole_frames(item, place.path, axis=axes[1])
     notes = [place.note] if place.note else []
+    n, rows, cols = (shape[axis] for axis in axes)
     if lost:
-        notes.append(f"{where}: {lost} of {shape[0]} frames were never written: they read as zeros")
-    n, rows, cols = shape
+        notes.append(f"{where}: {lost} of {n} frames were never written: they read as zeros")
     kind = dtype.newbyteorder("=").str
-    return HdfFrames(place.path, place.key, ((0, n),), rows, cols, kind), tuple(notes)
+    return HdfFrames(place.path, place.key, ((0, n),), rows, cols, kind, axes, whole), tuple(notes)
+
+
+def unwritten_at_end(frames: HdfFrames) -> int:
+    """How many of the last frames were never written; those of a scan that goes on."""
+    with open_hdf(frames.path) as file:
+        empty = unwritten(file[frames.key], axis=frames.axes[0])
+    used = np.concatenate([empty[first:last] for first, last in frames.runs])
+    written = np.flatnonzero(~used)
+    return int(used.size - (written[-1] + 1 if written.size else 0))
 
 
 def files_of(*paths: Path, dark_flats: Sequence[DarkFlat]) -> tuple[Path, ...]:
@@ -119,35 +150,6 @@ def files_of(*paths: Path, dark_flats: Sequence[DarkFlat]) -> tuple[Path, ...]:
 def _candidates(path: Path, key: str) -> str:
     keys = datasets(path, min_dimensions=3, limit=20)
     return nearest(f"/{key.strip('/')}", keys) if keys else "the file holds no stack of frames"
-
-
-def _check_sources(dataset: h5py.Dataset, holder: Path, *, options: RawOptions) -> None:
-    # HDF5 reads missing sources of a virtual dataset as fill values without a word
-    for name in sorted({source.file_name for source in dataset.virtual_sources()} - {"."}):
-        target = holder.parent / name
-        if not target.exists():
-            raise BadScan(f"{holder}: {dataset.name} is virtual and needs {name}, which does not exist")
-        check_inside(target, holder=holder, at=str(dataset.name), options=options)
-
-
-def _unwritten_frames(dataset: h5py.Dataset) -> int:
-    n = int(dataset.shape[0])
-    if dataset.is_virtual or dataset.external:
-        return 0
-    if dataset.chunks is None:
-        return n if dataset.id.get_storage_size() == 0 else 0
-    grid = [-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True)]
-    if dataset.id.get_num_chunks() == np.prod(grid):
-        return 0
-    written = np.zeros(grid[0], dtype=np.int64)
-
-    def count(chunk: Any) -> None:
-        written[chunk.chunk_offset[0] // dataset.chunks[0]] += 1
-
-    dataset.id.chunk_iter(count)
-    incomplete = np.flatnonzero(written < grid[1] * grid[2])
-    depth = int(dataset.chunks[0])
-    return int(sum(min(depth, n - depth * int(i)) for i in incomplete))
 
 
 def write_frames(group: h5py.Group, name: str, frames: Frames | Sequence[Frames]) -> None:

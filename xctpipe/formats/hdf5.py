@@ -12,6 +12,8 @@ import numpy as np
 
 from xctpipe.errors import BadScan
 from xctpipe.formats.base import RawOptions
+from xctpipe.formats.links import link_target
+from xctpipe.formats.writing import SWMR, WRITE, open_flags
 from xctpipe.scan import RawArray
 
 SUFFIXES = (".h5", ".hdf", ".hdf5", ".nxs", ".nx")
@@ -21,10 +23,11 @@ _SIGNATURES = (
     (b"version https://git-lfs", "a Git LFS pointer instead of the data; fetch it with: git lfs pull"),
     (b"\x0e\x03\x13\x01", "an HDF4 file; convert it with h4toh5"),
     (b"<", "XML or HTML text"),
-    (b"II*\x00", "a TIFF image"),
-    (b"MM\x00*", "a TIFF image"),
+    (b"II*\x00", "a TIFF image; name it in raw.data of a recipe"),
+    (b"MM\x00*", "a TIFF image; name it in raw.data of a recipe"),
     (b"PK\x03\x04", "a zip archive; unpack it"),
     (b"\x1f\x8b", "a gzip archive; unpack it"),
+    (b"MATLAB 5.0", "a MATLAB file of version 5; save it in MATLAB with -v7.3 or as TIFF"),
     (b"BIO-LOGIC", "a BioLogic cycler file"),
 )
 
@@ -37,8 +40,10 @@ def open_hdf(path: Path) -> Iterator[h5py.File]:
     """
     check_file(path)
     try:
+        # a file that is being written can be read only as such
+        live = bool(open_flags(path) & SWMR)
         # without a chunk cache a band of rows is read alone, not with the whole chunk around it
-        file = h5py.File(path, "r", locking=False, rdcc_nbytes=0)
+        file = h5py.File(path, "r", locking=False, rdcc_nbytes=0, swmr=live)
     except HDF_ERRORS as err:
         raise BadScan(f"{path}: {_open_cause(path, str(err))}") from err
     try:
@@ -89,7 +94,9 @@ def _open_cause(path: Path, message: str) -> str:
             "finished, copy it again"
         )
     if "already open for" in message or "temporarily unavailable" in message:
-        return "another program has it open for writing; wait until it is closed, then try again"
+        text = "another program has it open for writing; wait until it is closed, then try again"
+        crashed = f"; if that program has crashed, run: h5clear -s {path.name}"
+        return text + (crashed if open_flags(path) & WRITE else "")
     return f"damaged, HDF5 says: {message}; copy the file again"
 
 
@@ -109,7 +116,7 @@ class Place:
 def locate(path: Path, key: str, *, options: RawOptions) -> Place | None:
     """Find an object, following external links one by one; None when the key is not there.
 
-    A link whose target has moved is looked for by its base name beside the file that holds the link.
+    A link whose target has moved is looked for around the file that holds the link.
 
     Raises
     ------
@@ -119,19 +126,19 @@ def locate(path: Path, key: str, *, options: RawOptions) -> Place | None:
     place, note = Place(path, key), ""
     for _ in range(16):
         with open_hdf(place.path) as file:
-            step = _follow(file, place.key)
+            step = follow(file, place.key)
         if step is None:
             return None
         if step.path == "":
             return Place(place.path, step.key, note)
-        target, moved = _link_target(place.path, step, options=options)
+        target, moved = link_target(place.path, step.path, at=step.at, key=step.key, options=options)
         note = moved or note
         place = Place(target, step.key)
     raise BadScan(f"{path}: {key}: more than 16 external links in a row; do they form a circle?")
 
 
 @dataclass(frozen=True)
-class _Step:
+class Step:
     """The end of a key inside one file, or the external link on the way (`path` is not empty)."""
 
     path: str
@@ -139,7 +146,8 @@ class _Step:
     at: str = ""
 
 
-def _follow(file: h5py.File, key: str, *, depth: int = 0) -> _Step | None:
+def follow(file: h5py.File, key: str, *, depth: int = 0) -> Step | None:
+    """Follow a key through the soft links of one file, up to an external link; None when it leads nowhere."""
     group, done = file["/"], ""
     parts = [part for part in key.split("/") if part]
     for i, part in enumerate(parts):
@@ -148,41 +156,14 @@ def _follow(file: h5py.File, key: str, *, depth: int = 0) -> _Step | None:
         if link is None:
             return None
         if isinstance(link, h5py.ExternalLink):
-            return _Step(link.filename, f"{link.path.rstrip('/')}/{rest}".rstrip("/"), f"{done}/{part}")
+            return Step(link.filename, f"{link.path.rstrip('/')}/{rest}".rstrip("/"), f"{done}/{part}")
         if isinstance(link, h5py.SoftLink):
             if depth > 16:
                 raise BadScan(f"{file.filename}: {key}: soft links form a circle")
             base = link.path if link.path.startswith("/") else f"{done}/{link.path}"
-            return _follow(file, f"{base}/{rest}", depth=depth + 1)
+            return follow(file, f"{base}/{rest}", depth=depth + 1)
         group, done = group[part], f"{done}/{part}"
-    return _Step("", done)
-
-
-def _link_target(holder: Path, step: _Step, *, options: RawOptions) -> tuple[Path, str]:
-    stated = Path(step.path)
-    target = stated if stated.is_absolute() else holder.parent / stated
-    note = ""
-    if not target.exists():
-        beside = holder.parent / stated.name
-        if not beside.exists():
-            raise BadScan(
-                f"{holder}: {step.at} is an external link to {step.path} ({step.key}), which does not exist; "
-                f"put {stated.name} beside {holder.name}"
-            )
-        note = f"{holder.name}: {step.path}, the target of {step.at}, is missing: {stated.name} is used"
-        target = beside
-    check_inside(target, holder=holder, at=step.at, options=options)
-    return target, note
-
-
-def check_inside(target: Path, *, holder: Path, at: str, options: RawOptions) -> None:
-    """BadScan when a link leads out of the folder and links may not leave it."""
-    folder = (options.folder or holder.parent).resolve()
-    if not options.follow_links_outside and not target.resolve().is_relative_to(folder):
-        raise BadScan(
-            f"{holder}: {at} links to {target}, outside {folder}; "
-            "set raw.follow_links_outside = true to follow it"
-        )
+    return Step("", done)
 
 
 def read_array(path: Path, key: str, *, options: RawOptions) -> tuple[RawArray, str] | None:

@@ -35,6 +35,10 @@ def find_scans(folder: Path) -> list[Found]:
     found = _in_folder(folder)
     if any(item.holds for item in found):
         return found
+    for layout in layouts().values():
+        deeper = _deeper(folder, layout)
+        if deeper:
+            return deeper
     raise BadScan(_nothing_found(folder, found))
 
 
@@ -66,6 +70,13 @@ def _in_folder(folder: Path) -> list[Found]:
             if problem:
                 found.append(Found(child.stem, child, "", None, problem=problem))
     return found
+
+
+def _deeper(folder: Path, layout: Layout) -> list[Found]:
+    """Scans of a layout that spreads them over a tree, where it knows how to look through one."""
+    scans_in = getattr(layout, "scans_in", None)
+    paths: list[Path] = scans_in(folder) if scans_in else []
+    return [_found(path, layout) for path in sorted(paths, key=lambda path: _natural(path.name))]
 
 
 def _children(folder: Path) -> list[Path]:
@@ -105,8 +116,8 @@ def _nothing_found(folder: Path, found: Sequence[Found]) -> str:
     ]
     if deeper:
         return f"{text}; scans are in {', '.join(str(child) for child in deeper[:4])}: give that folder"
-    if found:
-        return f"{text}; unreadable: " + " | ".join(item.problem for item in found[:8])
+    if found:  # said first: what is wrong with the files counts more than the list of layouts
+        return f"{folder}: no scan can be read: " + " | ".join(item.problem for item in found[:8])
     return text
 
 

@@ -14,23 +14,36 @@ from numpy.typing import NDArray
 
 from xctpipe.errors import BadScan
 from xctpipe.formats.angles import match_angles, to_radians
-from xctpipe.formats.base import NO_OPTIONS, Holds, RawOptions, warn
+from xctpipe.formats.base import GIVE_ANGLES, NO_OPTIONS, Holds, RawOptions, unknown_angles, warn
 from xctpipe.formats.frames import HdfFrames, files_of, open_frames, runs_of, write_frames
 from xctpipe.formats.hdf5 import SUFFIXES, read_array, read_attribute
-from xctpipe.formats.nexus import ENERGY_KEYS, Entry, entries_of, numbers_of, time_of, why_not_raw
+from xctpipe.formats.nexus import (
+    ENERGY_KEYS,
+    IMAGE_KEYS,
+    Entry,
+    Unclear,
+    angle_keys,
+    choose,
+    entries_of,
+    exposure_of_frames,
+    numbers_of,
+    time_of,
+)
 from xctpipe.formats.registry import open_dark_flats
 from xctpipe.formats.units import file_time, parse_time
+from xctpipe.formats.writing import growing
 from xctpipe.scan import DarkFlat, DoubleArray, Frames, Scan
 
 NAME = "nxtomo"
-TITLE = "NXtomo (a file with detector data and image_key)"
+TITLE = "NXtomo (a file with frames and image_key)"
+TAKES = ("camera",)
 
 Notes = tuple[str, ...]
 Keys = NDArray[np.int64]
 
 
 def understands(path: Path) -> bool:
-    """Whether the file has an entry with frames and image keys, or projections as CIL writes them."""
+    """Whether the file has frames and image keys."""
     return holds(path) is not None
 
 
@@ -40,18 +53,33 @@ def holds(path: Path) -> Holds | None:
         if not path.is_file() or path.suffix.lower() not in SUFFIXES:
             return None
         entries = entries_of(path)
-        if not entries:
-            return None
-        if entries[0].detector and not np.any(_image_keys(path, entries[0], options=NO_OPTIONS) == 0):
-            return "dark_flat"
+    except Unclear:
+        return "projections"
     except (BadScan, OSError):
         return None
-    return "projections"
+    try:
+        keys = [_image_keys(path, entry, options=NO_OPTIONS) for entry in entries]
+    except BadScan:  # opening it says what is wrong with them
+        return "projections"
+    if not keys:
+        return None
+    return "projections" if any(np.any(each == 0) for each in keys) else "dark_flat"
 
 
 def start_time(path: Path) -> datetime | None:
     """Start of the entry, else the file's time."""
     return _start(path, entries_of(path)[0], options=NO_OPTIONS)[0]
+
+
+def exposure_of(path: Path, frames: HdfFrames) -> float | None:
+    """Exposure of frames that this file holds or links to, in s; None where it does not say."""
+    entries = entries_of(path)
+    entry = next((each for each in entries if each.data == frames.key.lstrip("/")), entries[0])
+    keys = _image_keys(path, entry, options=NO_OPTIONS)
+    used = np.zeros(keys.size, dtype=bool)
+    for first, last in frames.runs:
+        used[first:last] = True
+    return exposure_of_frames(path, entry, used, options=NO_OPTIONS)[0]
 
 
 def _start(path: Path, entry: Entry, *, options: RawOptions) -> tuple[datetime, Notes]:
@@ -65,15 +93,14 @@ def _start(path: Path, entry: Entry, *, options: RawOptions) -> tuple[datetime, 
 
 
 def open_scan(path: Path, *, dark_flat: Sequence[Path] = (), options: RawOptions) -> Scan:
-    """Describe the first NXtomo entry of a file; BadScan when frames, keys or angles cannot be read."""
-    entries = entries_of(path)
-    entry = entries[0]
-    if not entry.detector:
-        raise BadScan(why_not_raw(path, entry))
-    notes: Notes = ()
-    if len(entries) > 1:
-        others = ", ".join(other.group for other in entries[1:])
-        notes = (f"{path.name} holds {len(entries)} entries: {entry.group} is used, {others} left out",)
+    """Describe the first entry of a file, or that of the camera asked for.
+
+    Raises
+    ------
+    BadScan
+        When frames, image keys or angles cannot be read or paired, or the camera is not known.
+    """
+    entry, notes = choose(path, entries_of(path, options=options), options=options)
     frames, keys, more = _stack(path, entry, options=options)
     angles, angle_notes = _angles(path, entry, keys, options=options)
     start, time_notes = _start(path, entry, options=options)
@@ -83,7 +110,8 @@ def open_scan(path: Path, *, dark_flat: Sequence[Path] = (), options: RawOptions
     else:
         dark_flats, more = _dark_flats(path, entry, frames, keys, options=options)
         notes += more
-    numbers, more = numbers_of(path, entry, options=options)
+    numbers, number_notes = numbers_of(path, entry, options=options)
+    exposure_s, more = exposure_of_frames(path, entry, keys == 0, options=options)
     return Scan(
         name=path.stem,
         layout=NAME,
@@ -94,25 +122,27 @@ def open_scan(path: Path, *, dark_flat: Sequence[Path] = (), options: RawOptions
         start_time=start,
         log_absorption=options.log_absorption,
         files=files_of(path, frames.path, dark_flats=dark_flats),
-        problems=warn(notes + more),
+        exposure_s=exposure_s,
+        problems=warn(notes + number_notes + more),
         **numbers,
     )
 
 
 def _image_keys(path: Path, entry: Entry, *, options: RawOptions) -> Keys:
-    for name in ("image_key_control", "image_key"):
-        found = read_array(path, f"{entry.detector}/{name}", options=options)
+    for name in IMAGE_KEYS:
+        found = read_array(path, f"{entry.keys}/{name}", options=options)
         if found is not None and found[0].dtype.kind in "iuf":
             keys = np.nan_to_num(found[0].astype(np.float64).ravel(), nan=3.0)
             return np.rint(keys).astype(np.int64)
-    raise BadScan(f"{path}: {entry.detector}/image_key is not a list of numbers")
+    raise BadScan(f"{path}: {entry.keys}/image_key is not a list of numbers")
 
 
 def _stack(path: Path, entry: Entry, *, options: RawOptions) -> tuple[HdfFrames, Keys, Notes]:
-    frames, notes = open_frames(path, f"{entry.detector}/data", options=options)
+    frames, notes = open_frames(path, entry.data, options=options)
     keys = _image_keys(path, entry, options=options)
     if keys.size != frames.shape[0]:
-        raise BadScan(f"{path}: {keys.size} image keys for {frames.shape[0]} frames in {entry.detector}")
+        why = growing(frames.path) if keys.size > frames.shape[0] else ""
+        raise BadScan(f"{path}: {keys.size} image keys for {frames.shape[0]} frames in {entry.detector}{why}")
     ignored = int(np.count_nonzero((keys < 0) | (keys > 2)))
     if ignored:
         notes += (f"{ignored} of {keys.size} frames are marked as invalid or alignment frames and left out",)
@@ -122,27 +152,34 @@ def _stack(path: Path, entry: Entry, *, options: RawOptions) -> tuple[HdfFrames,
 def _angles(path: Path, entry: Entry, keys: Keys, *, options: RawOptions) -> tuple[DoubleArray, Notes]:
     wanted = int(np.count_nonzero(keys == 0))
     if not wanted:
-        raise BadScan(f"{path}: {entry.detector}/image_key marks no frame as a projection (0)")
-    for key in (f"{entry.group}/sample/rotation_angle", f"{entry.group}/data/rotation_angle"):
-        found = read_array(path, key, options=options)
+        raise BadScan(f"{path}: {entry.keys}/image_key marks no frame as a projection (0)")
+    if options.angles is not None:
+        return unknown_angles(wanted), ()
+    candidates, notes = angle_keys(path, entry, counts={wanted, keys.size})
+    for key in candidates:
+        try:
+            found = read_array(path, key, options=options)
+        except BadScan as err:
+            if key == candidates[-1]:
+                raise
+            notes += (f"angles not readable: {err}",)
+            continue
         if found is None:
             continue
         try:
-            angles, notes = to_radians(found[0], unit=options.angle_unit or found[1])
+            angles, more = to_radians(found[0], unit=options.angle_unit or found[1])
             if angles.size == wanted:
-                return angles, notes
-            matched, more = match_angles(keys.size, angles)
+                return angles, notes + more
+            matched, counted = match_angles(keys.size, angles)
         except BadScan as err:
             raise BadScan(f"{path}: {key}: {err}") from err
-        return matched[keys == 0], notes + more
-    raise BadScan(f"{path}: no angles: {entry.group}/sample/rotation_angle is missing")
+        return matched[keys == 0], notes + more + counted
+    raise BadScan(f"{path}: no angles: {entry.group}/sample/rotation_angle is missing; {GIVE_ANGLES}")
 
 
 def open_dark_flat(path: Path, *, options: RawOptions) -> tuple[DarkFlat, ...]:
     """Darks and flats in the file; BadScan when there are no flats."""
-    entry = entries_of(path)[0]
-    if not entry.detector:
-        raise BadScan(why_not_raw(path, entry))
+    entry, _ = choose(path, entries_of(path, options=options), options=options)
     frames, keys, _ = _stack(path, entry, options=options)
     found = _dark_flats(path, entry, frames, keys, options=options)[0]
     if not found:

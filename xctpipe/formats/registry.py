@@ -8,8 +8,9 @@ from typing import cast
 
 from xctpipe.errors import BadScan, nearest
 from xctpipe.formats.base import Layout, RawOptions
+from xctpipe.formats.frames import HdfFrames
 from xctpipe.formats.hdf5 import HDF_ERRORS, check_file, datasets, open_hdf
-from xctpipe.scan import DarkFlat
+from xctpipe.scan import DarkFlat, Frames
 
 
 def layouts() -> dict[str, Layout]:
@@ -54,17 +55,32 @@ def open_dark_flats(paths: Sequence[Path], *, options: RawOptions) -> tuple[Dark
     return tuple(found)
 
 
+def exposure_of(path: Path, frames: Frames) -> float | None:
+    """Exposure of frames that the file at `path` holds or links to, in s, where its layout knows it."""
+    try:
+        read = getattr(layout_of(path), "exposure_of", None)
+        found: float | None = (
+            read(path, frames) if read is not None and isinstance(frames, HdfFrames) else None
+        )
+    except BadScan:
+        return None
+    return found
+
+
+_BY_HAND = "frames of no layout are named in the recipe: raw.data, raw.flats, raw.darks, raw.angles"
+
+
 def why_not_understood(path: Path) -> str:
     """Say what a folder or file holds that no layout understands; BadScan when it cannot be opened at all."""
     titles = "; ".join(layout.TITLE for layout in layouts().values())
     if path.is_dir():
         names = sorted(child.name for child in path.iterdir())
         shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
-        return f"{path}: no raw scan; looked for: {titles}; the folder holds {shown}"
+        return f"{path}: no raw scan; looked for: {titles}; the folder holds {shown}; {_BY_HAND}"
     check_file(path)
     stacks = [_stack_text(path, key) for key in datasets(path, min_dimensions=3, limit=8)]
     held = "; ".join(stacks) if stacks else "no stack of frames (dangling links are not counted)"
-    return f"{path}: HDF5, but in no known layout (known: {titles}); it holds {held}"
+    return f"{path}: HDF5, but in no known layout (known: {titles}); it holds {held}; {_BY_HAND}"
 
 
 def _stack_text(path: Path, key: str) -> str:

@@ -62,7 +62,7 @@ def geometry_of(
     return Geometry(angles, angular_weights(angles), centers, float(pixel_um))
 
 
-def angular_weights(angles_rad: ArrayLike) -> DoubleArray:
+def angular_weights(angles_rad: ArrayLike, *, period_rad: float = np.pi) -> DoubleArray:
     """Trapezoidal weights of projections over half a turn: (angle,), in radians.
 
     A projection and its opposite hold the same integrals, so angles count modulo pi: each gets half of the
@@ -70,11 +70,12 @@ def angular_weights(angles_rad: ArrayLike) -> DoubleArray:
     A gap wider than `GAP_FACTOR` typical steps is a missing wedge and is not bridged: its two neighbours
     get half a typical step for it. The typical step is the ninth decile of the gaps rather than their
     median, because where a full turn sees every direction twice each second gap is nearly zero.
+    With a period of 2 pi, for projections that share their view with the opposite, they sum to that.
     """
-    angles = np.mod(np.asarray(angles_rad, np.float64), np.pi)
+    angles = np.mod(np.asarray(angles_rad, np.float64), period_rad)
     order = np.argsort(angles, kind="stable")
     ordered = angles[order]
-    gaps = np.diff(ordered, append=ordered[:1] + np.pi)
+    gaps = np.diff(ordered, append=ordered[:1] + period_rad)
     step = float(np.quantile(gaps, 0.9, method="lower"))
     if gaps.size > 2 and step > 0:
         gaps = np.where(gaps > GAP_FACTOR * step, step, gaps)

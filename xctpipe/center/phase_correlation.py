@@ -1,0 +1,55 @@
+"""Axis from the phases of opposite projections, after phase correlation.
+
+Phase correlation finds the shift between a projection and the mirror image of its opposite from the phases
+of their cross-power spectrum alone [1]_: every frequency counts the same, no strong edge outweighs the rest.
+A static detector pattern is white and would win, the shift found would be its own. The difference of the
+opposites, D(u) = p(a + pi, u) - p(a, u), is free of it and its own negated mirror image about the axis: it is
+the gradient of D whose phases are compared with those of its mirror image.
+
+Noise counts as much as signal does, so this is no estimate to average in. It is a second opinion: something
+broad that moved in the scan and that the other methods mistake for the sample has few frequencies.
+
+References
+----------
+.. [1] Kuglin, Hines, Proc. IEEE Int. Conf. Cybernetics and Society, 163 (1975); Reddy, Chatterji, IEEE Trans.
+   Image Process. 5, 1266 (1996), doi:10.1109/83.506761
+"""
+
+import numpy as np
+from numba import get_num_threads
+from scipy import fft
+
+from xctpipe.center.antisymmetry import Curves, rim_taper
+from xctpipe.center.registration import Differences
+from xctpipe.scan import DoubleArray
+
+FINEST_PX = 1.5
+COARSEST_PER_WIDTH = 24.0
+
+
+def phase_curves(differences: Differences, *, candidates_px: DoubleArray) -> Curves | None:
+    """Agreement of the phases of D with those of its negated mirror image about each candidate.
+
+    None where the view is too narrow, or the seam too wide, to leave frequencies.
+
+    Parameters
+    ----------
+    candidates_px : ascending multiples of half a column
+    """
+    scale = max(FINEST_PX, differences.finest_px)
+    n_cols = differences.lines.shape[2]
+    coarsest = n_cols / COARSEST_PER_WIDTH
+    if coarsest < 2 * scale:
+        return None
+    data = differences.at(scale)
+    length = int(fft.next_fast_len(2 * n_cols, real=True))
+    cycles = fft.rfftfreq(length)
+    weight = np.exp(-2 * (np.pi * cycles * scale) ** 2) - np.exp(-2 * (np.pi * cycles * coarsest) ** 2)
+    slope = np.gradient(data, axis=-1) * rim_taper(n_cols, scale_px=scale)
+    spectrum = fft.rfft(slope, length, axis=-1, workers=get_num_threads()) ** 2
+    phases = spectrum / np.maximum(np.abs(spectrum), np.finfo(np.float64).tiny)
+    pooled = fft.irfft(phases.mean(axis=0) * weight, length, axis=-1)
+    rho = pooled[:, np.round(2 * candidates_px).astype(np.intp)] * length / (2 * weight.sum())
+    # twice as many frequencies as columns: half of them tell something of their own
+    free = data.shape[0] * weight.sum() ** 2 / np.sum(weight**2)
+    return Curves("phase correlation", candidates_px, rho[:, None, :], np.full((1, candidates_px.size), free))
