@@ -137,3 +137,9 @@ def test_frames_that_jump_are_found_and_moved_back() -> None:
     left = found.shifts_px[:, 0] - (jumps - jumps.mean())
     assert left.std() < 0.15
     assert make_survey(replace(scan, frames=ArrayFrames(raw)), center=wish).shifts_px is None
+
+
+def test_an_axis_beside_the_view_is_said() -> None:
+    scan, _ = phantom.simulated_scan(size="mini", seed=2)
+    texts = make_survey(scan, center=CenterChoice(-20.0)).warnings
+    assert any("-20 px lies outside the view, columns 0 to 95" in text for text in texts)

@@ -12,6 +12,9 @@ from xctpipe.scan import Scan
 
 _GB = 1e9
 
+CORRECTION_SHARE = 0.5
+"""Part of a slab's time that goes into reading and correcting it with the default chain."""
+
 NS_PER_RAY = {("fourier", None): 160.0, ("algotom", "fbp"): 9000.0}
 """CPU time per projection pixel with the default chain, all stages, by backend and algorithm: as far as it
 was measured. `workflows/` shows how."""
@@ -52,7 +55,8 @@ def _scan_lines(scan: Scan, recipe: Recipe) -> Iterator[str]:
     n, height, width = scan.shape
     raw_gb = extent.raw_bytes / _GB
     yield f"{scan.name}: {n} frames x {height} rows x {width} columns, {scan.frames.dtype}, {raw_gb:.2f} GB"
-    yield f"  {len(plan.slabs)} slab(s) of up to {plan.slab_rows} rows"
+    around = f", each with {extent.halo_rows} more on both sides" if extent.halo_rows else ""
+    yield f"  {len(plan.slabs)} slab(s) of up to {plan.slab_rows} rows{around}"
     yield f"  memory {plan.peak_bytes / _GB:.1f} GB of {memory_bytes(recipe) / _GB:.1f} GB"
     if _staged_bytes(scan):
         yield f"  frames are unpacked first: {_staged_bytes(scan) / _GB:.2f} GB, until the scan is done"
@@ -73,7 +77,10 @@ def seconds(scan: Scan, recipe: Recipe) -> float | None:
         return None
     cpus = usable_cpus() if choice.backend == "fourier" else 1
     wider = (extent.volume_cols or width) / width
-    return 10 + n * height * width * wider * extent.n_volumes * per_ray * 1e-9 / cpus
+    slab_rows = plan_scan(scan, recipe).slab_rows
+    # rows around a slab are corrected again for each slab
+    again = 1 + CORRECTION_SHARE * min(2 * extent.halo_rows, height - slab_rows) / slab_rows
+    return 10 + n * height * width * wider * extent.n_volumes * again * per_ray * 1e-9 / cpus
 
 
 def volume_bytes(scan: Scan, recipe: Recipe) -> int:

@@ -105,10 +105,13 @@ def make_plan(extent: Extent, *, memory_bytes: int, slab_rows: int | None = None
             slabs = cut(extent.n_rows, slab_rows=height, halo_rows=extent.halo_rows)
             return Plan(height, slabs, need)
     need = peak_bytes(extent, slab_rows=heights[-1])
+    around = ""
+    if extent.halo_rows > heights[-1]:
+        around = f" with the {extent.halo_rows} rows on both sides that its corrections look at"
     raise BadRecipe(
         f"compute.memory_gb = {memory_bytes / _GB:.2g}: a slab of {heights[-1]} rows x {extent.n_cols} "
-        f"columns x {extent.n_angles} angles needs {need / _GB:.1f} GB; raise compute.memory_gb to at least "
-        f"{need / _GB + 0.05:.1f}, or crop with raw.columns"
+        f"columns x {extent.n_angles} angles{around} needs {need / _GB:.1f} GB; raise compute.memory_gb to "
+        f"at least {need / _GB + 0.05:.1f}, average pixels with raw.bin_px, or crop with raw.columns"
     )
 
 

@@ -11,7 +11,7 @@ from xctpipe.correct.flat import minus_log
 from xctpipe.errors import BadScan
 from xctpipe.progress import progress
 from xctpipe.recon.cylinder import BAD_FIT_FRAC, Seen, Tube, fit_cell
-from xctpipe.scan import FloatArray, Scan
+from xctpipe.scan import FloatArray, Scan, unbinned_px
 from xctpipe.steps import BoundStep, Facts
 from xctpipe.survey.axis import OFFSET, find_axis
 from xctpipe.survey.flats import with_dynamic_flats, with_flats
@@ -66,12 +66,21 @@ def make_survey(
         gain = _spread(gain, good)
     survey = replace(survey, angles_rad=scan.angles_rad[good], good=good, gain=gain)
     axis = find_axis(replace(look, survey=survey), lines, rows=rows, center=center)
-    about_axis = axis.warnings
+    about_axis = (*axis.warnings, *_outside_note(survey, axis.center_px, n_cols=scan.shape[2]))
     if any(step.reshapes for step in chain):
         about_axis = tuple(text for text in about_axis if OFFSET not in text)
     notes = (*survey.warnings, *_frame_notes(good), *about_axis)
     survey = replace(survey, axis=axis, warnings=notes)
     return survey if tube is None else _with_cell(survey, lines, rows=rows, tube=tube, facts=facts)
+
+
+def _outside_note(survey: Survey, center_px: float, *, n_cols: int) -> tuple[str, ...]:
+    """An axis beside the view is allowed, and seldom meant."""
+    first = survey.first_pixel[1]
+    if first <= center_px <= first + n_cols - 1:
+        return ()
+    low, at, high = (unbinned_px(px, bin_px=survey.bin_px) for px in (first, center_px, first + n_cols - 1))
+    return (f"the axis at {at:.6g} px lies outside the view, columns {low:g} to {high:g}",)
 
 
 def _with_cell(survey: Survey, lines: FloatArray, *, rows: Rows, tube: Tube, facts: Facts) -> Survey:
