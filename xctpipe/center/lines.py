@@ -109,10 +109,14 @@ def fit_line(peaks: Sequence[RowPeak], *, rows: DoubleArray) -> Fit:
         kept = used & (np.abs(residual) <= max(OUTLIER_DEVIATIONS * robust, OUTLIER_FLOOR_PX))
         if kept.sum() >= 2:
             used = kept
-        coef, cov = _weighted_line(center[used], sigma=sigma[used], offset=offset[used])
+        # rows scatter by more than their noise: what else moves them is added to each, so that no row that
+        # is sure of itself outvotes the others
+        common = max(robust**2 - float(np.median(sigma[used])) ** 2, 0.0)
+        wide = np.sqrt(sigma[used] ** 2 + common)
+        coef, cov = _weighted_line(center[used], sigma=wide, offset=offset[used])
         if abs(coef[1]) > MOST_TILT:  # no stage is tilted so far: the rows are too few or too noisy to tell
             flat = np.zeros_like(offset[used])
-            coef, cov = _weighted_line(center[used], sigma=sigma[used], offset=flat)
+            coef, cov = _weighted_line(center[used], sigma=wide, offset=flat)
     residual = center - coef[0] - coef[1] * offset
     middle_sigma, slope_sigma = np.sqrt(np.diag(cov))
     spread = float(np.std(residual[used]))

@@ -38,8 +38,14 @@ class Look:
             yield slab[:, first - span[0] : last - span[0]].mean(axis=1, keepdims=True)
 
     def whole_frame(self, frame: int) -> FloatArray:
-        """Line integrals of one frame: (row, col)."""
-        return np.asarray(self.whole_frames((frame, frame + 1))[0])
+        """Line integrals of one frame by the first flat alone: (row, col).
+
+        Frames of either end of the scan are compared: what one flat has wrong is the same in all of them and
+        drops out, what two flats have wrong does not.
+        """
+        flat = replace(self.survey.flat, flats=self.survey.flat.flats[:1], weight=None)
+        look = replace(self, survey=replace(self.survey, flat=flat))
+        return np.asarray(look.whole_frames((frame, frame + 1))[0])
 
     def whole_frames(self, frames: Span) -> FloatArray:
         """Line integrals of frames [f0, f1): (frame, row, col)."""
