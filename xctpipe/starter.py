@@ -40,6 +40,36 @@ def _home(folder: Path) -> Path:
     return folder if folder.is_dir() else folder.parent
 
 
+_LAST_RAW_LINES = (
+    "# bin_px = 2                     # example: squares of 2 x 2 pixels averaged; 1: none",
+    "# distance_mm = 300.0            # example; sample to detector, for [phase]",
+    '# angle_unit = "deg"             # or "rad"; absent: as the file says, else judged by the range',
+    "# log_absorption = false         # true: the data are line integrals already",
+    "# follow_links_outside = false   # true: follow HDF5 links that leave the folder",
+    "",
+)
+
+_LAST_LINES = (
+    'filter = "ramp"                  # ramp, shepp, cosine, hamming, hann',
+    'padding = "taper"                # beyond the detector: taper, edge, none, cylinder (from [cell])',
+    "",
+    "# [phase]                        # a second volume, `mass`, by phase retrieval; needs distance_mm",
+    "# delta_beta = 350.0             # NASICON at 80 keV; 1004 for NaK",
+    "",
+    '# [cell]                         # a tube wider than the view, for padding = "cylinder"',
+    "# bore_mm = 6.0",
+    "# wall_mm = 2.0                  # of PEEK; else wall_formula and wall_density_g_cm3",
+    "",
+    "[volume]",
+    'dtype = "float32"                # or uint16, uint8 with a stored scale',
+    "# range_cm1 = [-1.0, 5.0]        # example; of integers; absent: from slices made beforehand",
+    '# keep_bits = "auto"             # mantissa bits; auto: a tenth of the noise; 23: exact',
+    "",
+    "[compute]",
+    "# memory_gb = 16                 # example; absent: 70 % of what the process may use",
+)
+
+
 def recipe_text(
     folder: Path,
     *,
@@ -55,17 +85,36 @@ def recipe_text(
     Without `first`, which cannot be read as it is because of `problem`, what it needs is marked.
     """
     name = run_folder.name
-    names = ", ".join(_quoted(each.name) for each in scans)
-    height, width = first.shape[1:] if first else (2160, 2560)
-    said = (first.energy_kev, first.pixel_um, first.exposure_s) if first else (None, None, None)
-    example = "" if first else "   # example"
-    others = [name for name in backends() if name != "fourier"]
     lines = [
         *_title_lines(len(scans), first, problem),
         "# A key in a comment shows its default, or an example where it says so.",
         f"name = {_quoted(name)}",
         f"run_folder = {_quoted(str(run_folder))}",
         "",
+        *_raw_lines(folder, scans, first, energy_kev=energy_kev, pixel_um=pixel_um),
+        *_method_lines(first),
+        *_LAST_LINES,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _size(first: Scan | None) -> tuple[int, int]:
+    return (first.shape[1], first.shape[2]) if first else (2160, 2560)
+
+
+def _raw_lines(
+    folder: Path,
+    scans: Sequence[Found],
+    first: Scan | None,
+    *,
+    energy_kev: float | None,
+    pixel_um: float | None,
+) -> list[str]:
+    names = ", ".join(_quoted(each.name) for each in scans)
+    height, width = _size(first)
+    said = (first.energy_kev, first.pixel_um, first.exposure_s) if first else (None, None, None)
+    example = "" if first else "   # example"
+    return [
         "[raw]",
         f"folder = {_quoted(str(folder))}",
         *([f"scans = [{names}]"] if scans else []),
@@ -77,12 +126,14 @@ def recipe_text(
         *_loose_lines(first, found=bool(scans)),
         f"# rows = [0, {height}]{example}",
         f"# columns = [0, {width}]{example}",
-        "# bin_px = 2                     # example: squares of 2 x 2 pixels averaged; 1: none",
-        "# distance_mm = 300.0            # example; sample to detector, for [phase]",
-        '# angle_unit = "deg"             # or "rad"; absent: as the file says, else judged by the range',
-        "# log_absorption = false         # true: the data are line integrals already",
-        "# follow_links_outside = false   # true: follow HDF5 links that leave the folder",
-        "",
+        *_LAST_RAW_LINES,
+    ]
+
+
+def _method_lines(first: Scan | None) -> list[str]:
+    width = _size(first)[1]
+    others = [name for name in backends() if name != "fourier"]
+    return [
         "# Corrections in order. Absent: this default chain; `correct = []` above [raw]: none.",
         *_chain_lines(),
         *(_turn_lines(first) if first else []),
@@ -95,25 +146,7 @@ def recipe_text(
         "",
         "[reconstruct]",
         f'backend = "fourier"              # or {", ".join(others)}',
-        'filter = "ramp"                  # ramp, shepp, cosine, hamming, hann',
-        'padding = "taper"                # beyond the detector: taper, edge, none, cylinder (from [cell])',
-        "",
-        "# [phase]                        # a second volume, `mass`, by phase retrieval; needs distance_mm",
-        "# delta_beta = 350.0             # NASICON at 80 keV; 1004 for NaK",
-        "",
-        '# [cell]                         # a tube wider than the view, for padding = "cylinder"',
-        "# bore_mm = 6.0",
-        "# wall_mm = 2.0                  # of PEEK; else wall_formula and wall_density_g_cm3",
-        "",
-        "[volume]",
-        'dtype = "float32"                # or uint16, uint8 with a stored scale',
-        "# range_cm1 = [-1.0, 5.0]        # example; of integers; absent: from slices made beforehand",
-        '# keep_bits = "auto"             # mantissa bits; auto: a tenth of the noise; 23: exact',
-        "",
-        "[compute]",
-        "# memory_gb = 16                 # example; absent: 70 % of what the process may use",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _title_lines(n_scans: int, first: Scan | None, problem: str) -> list[str]:
