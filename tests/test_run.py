@@ -369,8 +369,9 @@ def test_a_worker_left_from_an_earlier_run_writes_nothing_into_a_later_one(
     run(make(reconstruct={"filter": "hann"}))
     kept = _levels(recipe)
     assert run_lane(old.job, old.plan.slabs, threads=1) == 0
+    sink = conveyor.VolumeSink(old.job)
     with pytest.raises(BadScan, match="a later run"):
-        conveyor._write(old.plan.slabs[0], kept[0][:low_slabs] + 1, job=old.job, clock=conveyor.Clock())
+        sink.write(old.plan.slabs[0], conveyor.Block("edge", kept[0][:low_slabs] + 1), conveyor.Clock())
     assert _same(_levels(recipe), kept)
 
 

@@ -1,16 +1,16 @@
-"""Slabs through the machine: the next is read and the last is written while one is computed.
+"""Slabs through the machine: rows are read and slices written while others are computed.
 
-At any time at most one slab is in each of the three places, which is what the plan counts.
+A slab is what is recorded as done. It is read in pieces and made in batches of slices (`plan.pieces`), so
+that little of it is in memory at any time and reading, computing and writing overlap within it too.
 """
 
 import resource
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,14 +18,15 @@ from xctpipe import survey as surveys
 from xctpipe import volume
 from xctpipe.correct.flat import minus_log
 from xctpipe.errors import BadScan
+from xctpipe.flow import flow
 from xctpipe.machine import set_threads
-from xctpipe.plan import Slab
+from xctpipe.plan import BATCH_ROWS, Piece, Slab, pieces
 from xctpipe.recon import reconstruct
 from xctpipe.recon.cylinder import CellFit, Seen, Tube, add_cell, without_cell
 from xctpipe.recon.geometry import angular_weights
 from xctpipe.runfolder import ScanFolder
 from xctpipe.scan import FloatArray, RawArray, Scan, Span
-from xctpipe.steps import BoundStep, Facts, View, run_step
+from xctpipe.steps import BoundStep, Facts, View, halo_rows, run_step
 from xctpipe.survey import Survey
 
 # A worker with several task slots must still hold one lane at a time: memory is planned for one.
@@ -81,6 +82,12 @@ class Job:
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "survey"}
 
+    def pieces(self, slab: Slab) -> tuple[Piece, ...]:
+        """How a slab is read and made."""
+        halo = halo_rows(self.method.chain_of(self.method.kinds[-1]), self.method.facts)
+        batches = [volume.batch_rows(spec) for spec in self.specs.values()]
+        return pieces(slab, halo_rows=halo, batch_rows=min(batches, default=BATCH_ROWS))
+
 
 @dataclass
 class Clock:
@@ -110,23 +117,44 @@ def correct(
     return slab, facts
 
 
-def compute(box: list[RawArray], slab: Slab, *, job: Job, clock: Clock) -> dict[str, FloatArray]:
-    """Rows of each volume of a slab in cm^-1, (z, y, x), from the raw rows in `box`."""
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Slices of one of the volumes, (z, y, x) in cm^-1."""
+
+    kind: str
+    values: FloatArray
+
+
+def compute(box: list[RawArray], piece: Piece, *, job: Job, clock: Clock) -> Iterator[Block]:
+    """Slices of each volume made of the raw rows in `box`, first slices first."""
     method, survey = job.method, job.survey
-    transmission, facts = correct(box, read=slab.read, survey=survey, method=method, clock=clock)
-    view = survey.view_after(method.chain, np.arange(*slab.rows))
-    blocks = {}
-    for kind in method.kinds:
-        if kind == "mass" and method.phase is not None:
-            transmission = clock.time(method.phase.name, method.phase, transmission, facts)
-        lines = clock.time("log", log_of, transmission[:, slab.inner], survey=survey, view=view)
-        if kind == method.kinds[-1]:
-            del transmission  # as large as the lines, and no longer needed
-        blocks[kind] = clock.time(
-            "reconstruct", reconstruct_lines, lines, view=view, method=method, cell=survey.cell
-        )
-        del lines
-    return blocks
+    for i, (read, batches) in enumerate(piece.parts):
+        raw = box[0][:, read[0] - piece.read[0] : read[1] - piece.read[0]]
+        if i + 1 == len(piece.parts):
+            box.clear()
+        own = [raw]
+        del raw
+        transmission, facts = correct(own, read=read, survey=survey, method=method, clock=clock)
+        for kind in method.kinds:
+            if kind == "mass" and method.phase is not None:
+                transmission = clock.time(method.phase.name, method.phase, transmission, facts)
+            for rows in batches:
+                part = transmission[:, rows[0] - read[0] : rows[1] - read[0]]
+                if (kind, rows) == (method.kinds[-1], batches[-1]):
+                    del transmission  # as large as the lines, and no longer needed
+                parts = [part]
+                del part
+                yield Block(kind, slices(parts, rows=rows, survey=survey, method=method, clock=clock))
+
+
+def slices(box: list[FloatArray], *, rows: Span, survey: Survey, method: Method, clock: Clock) -> FloatArray:
+    """Slices (z, y, x) in cm^-1 of the rows whose transmission is in `box`, out of which it is taken."""
+    view = survey.view_after(method.chain, np.arange(*rows))
+    lines = clock.time("log", log_of, box.pop(), survey=survey, view=view)
+    made: FloatArray = clock.time(
+        "reconstruct", reconstruct_lines, lines, view=view, method=method, cell=survey.cell
+    )
+    return made
 
 
 def log_of(transmission: FloatArray, *, survey: Survey, view: View) -> FloatArray:
@@ -166,22 +194,78 @@ def _by_backend(lines: FloatArray, *, view: View, method: Method) -> FloatArray:
     )
 
 
-def _write(slab: Slab, blocks: dict[str, FloatArray], *, job: Job, clock: Clock) -> None:
-    if not job.folder.is_ours():
-        raise BadScan(f"{job.scan.name}: a later run has begun anew in {job.folder.root}; this one gives up")
-    clipped = 0
-    for kind, block in blocks.items():
-        path, spec = job.folder.volume_of(kind), job.specs[kind]
-        clipped += clock.time("write", volume.write_slab, path, spec, slab.rows[0], slab=block)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    job.folder.mark_done(slab, {"seconds": clock.seconds, "clipped_voxels": int(clipped), "peak_bytes": peak})
+class Sink(Protocol):
+    """Where slices go."""
+
+    def write(self, slab: Slab, block: Block, clock: Clock) -> None:
+        """Take the next slices of a slab."""
+
+    def finish(self, slab: Slab, clock: Clock) -> None:
+        """All slices of the slab are there."""
 
 
-def _read(slab: Slab, *, job: Job, clock: Clock) -> RawArray:
-    return clock.time("read", job.scan.frames.read, slab.read)  # type: ignore[no-any-return]
+class VolumeSink:
+    """The volumes of a job, and the record of its slabs."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._open: dict[str, volume.SlabWriter] = {}
+
+    def write(self, slab: Slab, block: Block, clock: Clock) -> None:
+        """Store the next slices; BadScan when a later run has begun in the folder."""
+        job, kind = self._job, block.kind
+        if not job.folder.is_ours():
+            raise BadScan(
+                f"{job.scan.name}: a later run has begun anew in {job.folder.root}; this one gives up"
+            )
+        if kind not in self._open:
+            self._open[kind] = volume.SlabWriter(job.folder.volume_of(kind), job.specs[kind], slab.rows[0])
+        clock.time("write", self._open[kind].add, block.values)
+
+    def finish(self, slab: Slab, clock: Clock) -> None:
+        """Store the coarser levels, and that the slab is done."""
+        clipped = sum(clock.time("write", writer.finish) for writer in self._open.values())
+        self._open.clear()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        record = {"seconds": clock.seconds, "clipped_voxels": int(clipped), "peak_bytes": peak}
+        self._job.folder.mark_done(slab, record)
 
 
-def run_lane(job: Job, slabs: Sequence[Slab], *, threads: int) -> int:
+@dataclass(eq=False)
+class Line:
+    """The places that the pieces of a lane go through, and how many of its slabs are done."""
+
+    job: Job
+    sink: Sink
+    clocks: dict[Slab, Clock]
+    done: int = 0
+
+    def read(self, item: Piece) -> RawArray:
+        """Raw rows of a piece."""
+        raw: RawArray = self.clocks[item.slab].time("read", self.job.scan.frames.read, item.read)
+        return raw
+
+    def compute(self, box: list[RawArray], item: Piece) -> Iterator[Block]:
+        """Slices of a piece."""
+        return compute(box, item, job=self.job, clock=self.clocks[item.slab])
+
+    def write(self, item: Piece, block: Block) -> None:
+        """Hand slices on."""
+        self.sink.write(item.slab, block, self.clocks[item.slab])
+
+    def finish(self, item: Piece) -> None:
+        """Count a slab with its last piece."""
+        if item.is_last:
+            self.sink.finish(item.slab, self.clocks[item.slab])
+            self.done += 1
+
+    def goes_on(self, item: Piece) -> bool:
+        """Whether to begin with a piece: a slab that is begun is ended."""
+        folder = self.job.folder
+        return item.rows[0] != item.slab.rows[0] or (not folder.stop.exists() and folder.is_ours())
+
+
+def run_lane(job: Job, slabs: Sequence[Slab], *, threads: int, sink: Sink | None = None) -> int:
     """Process slabs in order, skipping finished ones; returns how many were done here.
 
     The result does not depend on `threads`. Between slabs it looks for a request to stop.
@@ -189,32 +273,8 @@ def run_lane(job: Job, slabs: Sequence[Slab], *, threads: int) -> int:
     with _ONE_LANE:
         set_threads(threads)
         todo = [slab for slab in slabs if job.folder.record_of(slab) is None]
-        return _convey(job, todo, threads=threads)
-
-
-def _convey(job: Job, slabs: Sequence[Slab], *, threads: int) -> int:
-    done = 0
-    writing: Future[None] | None = None
-    # the number of threads is a setting of each thread
-    with (
-        ThreadPoolExecutor(1, "read", set_threads, (threads,)) as reader,
-        ThreadPoolExecutor(1, "write", set_threads, (threads,)) as writer,
-    ):
-        clocks = [Clock() for _ in slabs]
-        reading = reader.submit(_read, slabs[0], job=job, clock=clocks[0]) if slabs else None
-        for i, slab in enumerate(slabs):
-            if reading is None or job.folder.stop.exists() or not job.folder.is_ours():
-                break
-            box = [reading.result()]
-            reading = None
-            if i + 1 < len(slabs):
-                reading = reader.submit(_read, slabs[i + 1], job=job, clock=clocks[i + 1])
-            blocks = compute(box, slab, job=job, clock=clocks[i])
-            if writing is not None:
-                writing.result()
-            writing = writer.submit(_write, slab, blocks, job=job, clock=clocks[i])
-            del blocks
-            done += 1
-        if writing is not None:
-            writing.result()
-    return done
+        line = Line(job, sink or VolumeSink(job), {slab: Clock() for slab in todo})
+        items = [piece for slab in todo for piece in job.pieces(slab)]
+        # the number of threads is a setting of each thread
+        flow(items, line, go_on=line.goes_on, begin=partial(set_threads, threads))
+        return line.done

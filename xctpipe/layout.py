@@ -11,12 +11,15 @@ import numpy as np
 
 from xctpipe import pyramid
 from xctpipe.errors import BadRecipe, nearest
+from xctpipe.plan import BATCH_ROWS
 from xctpipe.pyramid import Shape
 from xctpipe.scan import Span
 
 StoredType = Literal["float32", "uint16", "uint8"]
 
 _CHUNK_EDGE = 64
+_CHUNK_ROWS = BATCH_ROWS
+"""Chunks are as high as the batches in which slices come, so that each batch is stored at once."""
 _SHARD_EDGE = 1024
 
 
@@ -108,12 +111,12 @@ def grid(spec: VolumeSpec, level: int) -> tuple[Shape, Shape]:
     """Chunk and shard (z, y, x) of a level: about 64 cubed voxels, and one chunk high so slabs share none."""
     _, height, width = pyramid.level_shape(spec.shape, level=level)
     if spec.slab_rows == spec.shape[0]:
-        rows = min(_CHUNK_EDGE, -(-spec.slab_rows // 2**level))
+        rows = min(_CHUNK_ROWS, -(-spec.slab_rows // 2**level))
     else:
         whole = spec.slab_rows // 2**level
         # even but at the last level: pairs of slices must not lie in two shards
         odd_allowed = level == spec.n_levels - 1
-        divisors = (n for n in range(min(_CHUNK_EDGE, whole), 0, -1) if whole % n == 0)
+        divisors = (n for n in range(min(_CHUNK_ROWS, whole), 0, -1) if whole % n == 0)
         rows = next(n for n in divisors if odd_allowed or n % 2 == 0)
     edge = _CHUNK_EDGE
     while edge < 4 * _CHUNK_EDGE and 2 * rows * edge**2 < _CHUNK_EDGE**3:

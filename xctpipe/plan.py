@@ -6,7 +6,14 @@ from xctpipe.errors import BadRecipe
 from xctpipe.scan import Span
 
 MAX_SLAB_ROWS = 64
-"""Reading 64 rows and more out of whole-frame chunks runs at disk speed; more only costs memory."""
+"""Slices that are recorded as done together, and whose coarser levels are made together."""
+
+READ_ROWS = 32
+"""Rows that are read together where no correction looks at neighbours: fewer make the disk seek, more
+make the computing wait for the first and the writing for the last."""
+
+BATCH_ROWS = 16
+"""Slices that are corrected, reconstructed and written together."""
 
 BASE_BYTES = 600 * 2**20
 """The interpreter, its libraries and compiled kernels (measured at about 450 MiB)."""
@@ -26,6 +33,25 @@ class Slab:
         """Where `rows` lie inside what was read."""
         first = self.rows[0] - self.read[0]
         return slice(first, first + self.rows[1] - self.rows[0])
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows `rows` of a slab's volume that come out of one reading of rows `read`.
+
+    `parts` are rows of `read` that are corrected together, and with each the rows of the volume that come
+    out of it batch by batch.
+    """
+
+    slab: Slab
+    rows: Span
+    read: Span
+    parts: tuple[tuple[Span, tuple[Span, ...]], ...]
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the slab is done with it."""
+        return self.rows[1] == self.slab.rows[1]
 
 
 @dataclass(frozen=True)
@@ -75,22 +101,47 @@ def cut(n_rows: int, *, slab_rows: int, halo_rows: int) -> tuple[Slab, ...]:
     return tuple(slabs)
 
 
-def peak_bytes(extent: Extent, *, slab_rows: int) -> int:
-    """Most memory in use at once: this slab computed, the next one being read, the last being written.
+def pieces(slab: Slab, *, halo_rows: int, batch_rows: int = BATCH_ROWS) -> tuple[Piece, ...]:
+    """A slab in the pieces in which it is read, each in the batches in which it is made.
 
-    Writing needs a quarter of a slab beside it, and some shards.
+    Corrections that look at neighbours get the whole slab at once, with its halo: it is read once.
     """
-    rows = min(slab_rows + 2 * extent.halo_rows, extent.n_rows)
-    lines = extent.n_angles * rows * extent.n_cols
-    raw = lines * extent.raw_itemsize
+    if halo_rows:
+        return (Piece(slab, slab.rows, slab.read, ((slab.read, _spans(slab.rows, batch_rows)),)),)
+    height = max(1, READ_ROWS // batch_rows) * batch_rows
+    found = []
+    for rows in _spans(slab.rows, height):
+        batches = _spans(rows, batch_rows)
+        found.append(Piece(slab, rows, rows, tuple((batch, (batch,)) for batch in batches)))
+    return tuple(found)
+
+
+def _spans(rows: Span, height: int) -> tuple[Span, ...]:
+    return tuple((a, min(a + height, rows[1])) for a in range(rows[0], rows[1], height))
+
+
+def peak_bytes(extent: Extent, *, slab_rows: int) -> int:
+    """Most memory in use at once: a batch is computed while the next piece is read and the last one written.
+
+    The coarser levels of the slab are held until it is done; storing a batch needs some shards beside it.
+    """
+    slab_rows = min(slab_rows, extent.n_rows)
+    batch = min(BATCH_ROWS, slab_rows)
+    around = bool(extent.halo_rows)
+    piece = min(slab_rows + 2 * extent.halo_rows, extent.n_rows) if around else min(READ_ROWS, slab_rows)
+    row = extent.n_angles * extent.n_cols
     width = extent.volume_cols or extent.n_cols
-    floats = 4 * lines * -(-width // extent.n_cols)
-    volume = 4 * min(slab_rows, extent.n_rows) * width**2 * extent.n_volumes
-    correcting = raw + 2 * floats + extent.scratch_bytes
-    reconstructing = (1 + extent.spare_slabs) * floats + volume + extent.recon_bytes
-    neighbours = raw + volume if slab_rows < extent.n_rows else 0
-    held = BASE_BYTES + extent.held_bytes
-    return held + neighbours + volume * 3 // 8 + max(correcting, reconstructing)
+    floats = 4 * row * -(-width // extent.n_cols)
+    raw = row * piece * extent.raw_itemsize
+    reading = raw if piece < extent.n_rows else 0
+    slices = 4 * batch * width**2
+    correcting = raw + 2 * floats * (piece if around else batch) + extent.scratch_bytes
+    # what was corrected together is kept until the last batch of it, else the raw rows are
+    kept = floats * piece * extent.n_volumes if around else raw * (piece > batch)
+    reconstructing = kept + (1 + extent.spare_slabs) * floats * batch + slices + extent.recon_bytes
+    coarser = extent.n_volumes * slab_rows * width**2 * 2 // 3
+    held = BASE_BYTES + extent.held_bytes + coarser
+    return held + reading + slices * 3 // 2 + max(correcting, reconstructing)
 
 
 def make_plan(extent: Extent, *, memory_bytes: int, slab_rows: int | None = None) -> Plan:

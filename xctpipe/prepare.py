@@ -19,7 +19,7 @@ from xctpipe.errors import BadRecipe
 from xctpipe.inputs import fingerprint
 from xctpipe.machine import usable_cpus, usable_memory_bytes
 from xctpipe.materials import attenuation_cm1
-from xctpipe.plan import MAX_SLAB_ROWS, Extent, Plan, make_plan
+from xctpipe.plan import BATCH_ROWS, Extent, Plan, make_plan
 from xctpipe.recipe import Recipe, needs_distance, what_matters
 from xctpipe.recon.cylinder import Tube
 from xctpipe.runfolder import ScanFolder, differences, read_json, scan_folder, write_json
@@ -148,9 +148,9 @@ def _widest_view(scan: Scan, recipe: Recipe) -> View:
 
 
 def _recon_bytes(recipe: Recipe, *, n_angles: int, n_cols: int) -> int:
-    """Working memory of one slab's reconstruction beyond its result."""
+    """Working memory of one batch's reconstruction beyond its result."""
     backend, options = recon.usable(recipe.reconstruct.backend), recipe.reconstruct.options
-    rows = MAX_SLAB_ROWS
+    rows = BATCH_ROWS
     sizes = {"n_angles": n_angles, "n_rows": rows, "n_cols": n_cols, "n_threads": usable_cpus()}
     whole = backend.working_bytes(**sizes, **options)
     return whole - 4 * rows * n_cols**2

@@ -7,19 +7,14 @@ writes keeps the record of what is done.
 
 import copy
 import errno
-import itertools
 import json
 import math
 import shutil
 import uuid
-from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numba
 import numpy as np
 import zarr
 from numpy.typing import NDArray
@@ -27,11 +22,14 @@ from numpy.typing import NDArray
 from xctpipe import __version__, pyramid, shards
 from xctpipe.errors import BadRecipe
 from xctpipe.layout import VolumeSpec, estimate_bytes, grid, level_shapes
-from xctpipe.scan import FloatArray, Span
+from xctpipe.scan import FloatArray
+from xctpipe.slabs import SlabWriter, batch_rows, write_slab
 from xctpipe.storage import storing
 
 __all__ = [
+    "SlabWriter",
     "VolumeSpec",
+    "batch_rows",
     "create",
     "estimate_bytes",
     "level_shapes",
@@ -43,8 +41,6 @@ __all__ = [
     "write_slab",
 ]
 
-_Box = tuple[Span, ...]
-_Row = tuple[list[shards.Chunk], int]
 
 VALUE_UNIT = "cm^-1"
 AXES = ("z", "y", "x")
@@ -166,124 +162,6 @@ def _transformations(spec: VolumeSpec, level: int) -> list[dict[str, Any]]:
             ],
         },
     ]
-
-
-def write_slab(path: Path | str, spec: VolumeSpec, z0: int, *, slab: FloatArray) -> int:
-    """Write one slab of slices to every level; any order, also from several threads or processes at once.
-
-    A slab that is written again replaces the first. Needs up to half as much memory again as the slab.
-
-    Parameters
-    ----------
-    z0 : first slice, a multiple of `spec.slab_rows`.
-    slab : (slab_rows or what is left of the volume, y, x), float32, cm^-1; not modified.
-
-    Returns
-    -------
-    Number of level-0 voxels outside the range of an integer type, which were clipped (0 for float32).
-
-    Raises
-    ------
-    UserError
-        If the disk is full or may not be written; what was written before is kept.
-    ValueError
-        If the slab is not one of the volume's.
-    """
-    expected = (min(spec.slab_rows, spec.shape[0] - z0), *spec.shape[1:])
-    if z0 % spec.slab_rows or z0 < 0 or slab.shape != expected or slab.dtype != np.float32:
-        raise ValueError(
-            f"slab at {z0} is {slab.shape} {slab.dtype}; expected {expected} float32 at a multiple of"
-            f" {spec.slab_rows}"
-        )
-    share = estimate_bytes(spec) * len(slab) // spec.shape[0]
-    with storing(path, needed_bytes=share), ThreadPoolExecutor(numba.get_num_threads()) as pool:
-        return _write_levels(Path(path), spec, z0, slab, pool)
-
-
-def _write_levels(path: Path, spec: VolumeSpec, z0: int, slab: FloatArray, pool: ThreadPoolExecutor) -> int:
-    sums, clipped = slab, []
-    for level in range(spec.n_levels):
-        job = _LevelJob(
-            spec=spec,
-            level=level,
-            sums=sums,
-            counts=pyramid.block_counts(slab.shape, level=level),
-            coarser=np.empty(pyramid.level_shape(sums.shape, level=1), np.float32),
-        )
-        clipped.append(job.write(path / str(level) / "c", z0 >> level, pool))
-        sums = job.coarser
-    return clipped[0]
-
-
-@dataclass(frozen=True, eq=False)
-class _LevelJob:
-    """One slab at one level: sums over blocks of level 0 are stored as means and handed to the next level."""
-
-    spec: VolumeSpec
-    level: int
-    sums: FloatArray
-    counts: pyramid.AxisCounts
-    coarser: FloatArray
-
-    def write(self, folder: Path, first: int, pool: ThreadPoolExecutor) -> int:
-        """Write the shards of the slab, the first of which is at slice `first`; the voxels clipped."""
-        chunk, shard = grid(self.spec, self.level)
-        # this thread stores a shard while the pool encodes the next ones, no further than keeps it busy
-        ahead = 1 + 2 * numba.get_num_threads() * chunk[1] // shard[1]
-        waiting: deque[tuple[Path, list[Future[_Row]]]] = deque()
-        clipped = 0
-        for tile in self._tiles():
-            (z, _), (y, _), (x, _) = tile
-            index = (str(a // n) for a, n in zip((z + first, y, x), shard, strict=True))
-            rows = [pool.submit(self.encode, row) for row in _cut(tile, chunk[1])]
-            waiting.append((folder.joinpath(*index), rows))
-            if len(waiting) > ahead:
-                clipped += self._store(*waiting.popleft())
-        while waiting:
-            clipped += self._store(*waiting.popleft())
-        return clipped
-
-    def _store(self, path: Path, futures: list[Future[_Row]]) -> int:
-        chunk, shard = grid(self.spec, self.level)
-        rows = [future.result() for future in futures]
-        chunks_yx = (shard[1] // chunk[1], shard[2] // chunk[2])
-        shards.write_shard(path, rows=[row for row, _ in rows], grid=chunks_yx)
-        return sum(clipped for _, clipped in rows)
-
-    def _tiles(self) -> list[_Box]:
-        """The part of the slab in each shard."""
-        _, shard = grid(self.spec, self.level)
-        spans = [
-            [(a, min(a + edge, length)) for a in range(0, length, edge)]
-            for edge, length in zip(shard, self.sums.shape, strict=True)
-        ]
-        return list(itertools.product(*spans))
-
-    def encode(self, box: _Box) -> _Row:
-        """Encode a row of chunks and hand its sums on; the chunks, and the voxels clipped."""
-        where = tuple(slice(*span) for span in box)
-        part = self.sums[where]
-        if self.level < self.spec.n_levels - 1:
-            self.coarser[tuple(slice(a // 2, -(-b // 2)) for a, b in box)] = pyramid.pair_sums(part)
-        if self.level > 0:
-            z, y, x = (count[s] for count, s in zip(self.counts, where, strict=True))
-            part = pyramid.block_means(part, counts=(z, y, x))
-        chunk, _ = grid(self.spec, self.level)
-        stored, clipped = self._stored(part)
-        return shards.encode_row(stored, chunk=chunk), clipped
-
-    def _stored(self, values: FloatArray) -> tuple[NDArray[Any], int]:
-        spec = self.spec
-        if spec.dtype != "float32":
-            return pyramid.quantise(values, dtype=spec.dtype, scale=spec.scale, offset=spec.offset)
-        bits = pyramid.level_keep_bits(spec.keep_bits, level=self.level)
-        return pyramid.round_mantissa(values, keep_bits=bits), 0
-
-
-def _cut(box: _Box, height: int) -> list[_Box]:
-    """Cut a box along y into rows of this height."""
-    z, (first, last), x = box
-    return [(z, (y, min(y + height, last)), x) for y in range(first, last, height)]
 
 
 def set_contrast(path: Path | str, low: float, high: float) -> None:
