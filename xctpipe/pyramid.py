@@ -8,12 +8,14 @@ multiple of `align_rows`, so every slab makes its own part of every level.
 import math
 from typing import Any, Literal
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from xctpipe.scan import FloatArray
 
 Shape = tuple[int, int, int]
+Box = tuple[tuple[int, int], ...]
 AxisCounts = tuple[FloatArray, FloatArray, FloatArray]
 
 COARSEST_VOXELS = 512
@@ -48,21 +50,44 @@ def align_rows(shape: Shape) -> int:
     return int(2 ** (n_levels(shape) - 1))
 
 
-def pair_sums(block: FloatArray) -> FloatArray:
-    """Sums over 2 x 2 x 2 neighbours of (z, y, x); at the far end of an odd axis, of those that exist."""
-    z, y, x = level_shape(block.shape, level=1)
-    sums = np.empty((z, y, x), np.float32)
-    # a plane at a time stays in cache
-    for k in range(z):
-        plane = block[2 * k] + block[2 * k + 1] if 2 * k + 1 < len(block) else block[2 * k]
-        sums[k] = _pairs(_pairs(plane).T).T
-    return sums
+def pair_sums(block: FloatArray, *, box: Box, out: FloatArray) -> None:
+    """Sums over 2 x 2 x 2 neighbours of part of a (z, y, x) array, written to the same part of `out`.
+
+    `box` begins at even indices; at the far end of an odd axis the sums are over what exists.
+    """
+    _pair_sums(np.ascontiguousarray(block), box, out)
 
 
-def _pairs(plane: FloatArray) -> FloatArray:
-    sums = plane[0::2].copy()
-    sums[: len(plane) // 2] += plane[1::2]
-    return sums
+@numba.njit(cache=True, nogil=True)
+def _pair_sums(block, box, out):  # type: ignore[no-untyped-def]
+    (z0, z1), (y0, y1), (x0, x1) = box
+    line = np.empty(x1 - x0, np.float32)
+    for z in range(z0, z1, 2):
+        for y in range(y0, y1, 2):
+            _add_pair(block, z, z1, y, x0, x1, line)
+            if y + 1 < y1:
+                below = np.empty(x1 - x0, np.float32)
+                _add_pair(block, z, z1, y + 1, x0, x1, below)
+                for x in range(line.size):
+                    line[x] += below[x]
+            row = out[z // 2, y // 2, x0 // 2 : (x1 + 1) // 2]
+            for x in range(line.size // 2):
+                row[x] = line[2 * x] + line[2 * x + 1]
+            if line.size % 2:
+                row[row.size - 1] = line[line.size - 1]
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_pair(block, z, z1, y, x0, x1, line):  # type: ignore[no-untyped-def]
+    """Sum of a row and the one below it in z, where there is one."""
+    upper = block[z, y, x0:x1]
+    if z + 1 < z1:
+        lower = block[z + 1, y, x0:x1]
+        for x in range(line.size):
+            line[x] = upper[x] + lower[x]
+    else:
+        for x in range(line.size):
+            line[x] = upper[x]
 
 
 def block_counts(shape: tuple[int, ...], *, level: int) -> AxisCounts:
@@ -88,7 +113,7 @@ def round_mantissa(a: FloatArray, *, keep_bits: int | None) -> FloatArray:
     Parameters
     ----------
     a : any shape, float32; not modified. Infinities and NaN are kept.
-    keep_bits : 1 to 23 of the 23 stored bits; None or 23: nothing to round, `a` itself is returned.
+    keep_bits : 1 to 23 of the 23 stored bits; None or 23: nothing to round.
 
     Returns
     -------
@@ -98,28 +123,36 @@ def round_mantissa(a: FloatArray, *, keep_bits: int | None) -> FloatArray:
     ----------
     Kloewer et al., Nat. Comput. Sci. 1, 713 (2021), doi:10.1038/s43588-021-00156-2
     """
-    if keep_bits is None or keep_bits >= FULL_MANTISSA_BITS:
-        return a
-    drop = np.uint32(FULL_MANTISSA_BITS - keep_bits)
-    rounded = np.empty(a.shape, np.float32)
-    # a plane at a time stays in cache
-    for source, target in zip(np.atleast_2d(a), np.atleast_2d(rounded), strict=True):
-        _round_bits(source, target, drop)
-    return rounded
+    whole = np.ascontiguousarray(a, np.float32).reshape(1, 1, -1)
+    rounded = np.empty(whole.shape, np.float32)
+    round_part(whole, box=((0, 1), (0, 1), (0, whole.size)), keep_bits=keep_bits, out=rounded)
+    return rounded.reshape(a.shape)
 
 
-def _round_bits(source: FloatArray, target: FloatArray, drop: np.uint32) -> None:
+def round_part(whole: FloatArray, *, box: Box, keep_bits: int | None, out: FloatArray) -> None:
+    """Part of a contiguous (z, y, x) array, rounded as by `round_mantissa`, to the first corner of `out`."""
+    drop = FULL_MANTISSA_BITS - (FULL_MANTISSA_BITS if keep_bits is None else keep_bits)
+    _round_bits(whole.view(np.uint32), box, max(drop, 0), out.view(np.uint32))
+
+
+@numba.njit(cache=True, nogil=True)
+def _round_bits(whole, box, drop, out):  # type: ignore[no-untyped-def]
     """Round the bit patterns as integers: adjacent floats of one sign are adjacent integers."""
-    one = np.uint32(1)
-    bits, out = source.view(np.uint32), target.view(np.uint32)
-    np.right_shift(bits, drop, out=out)
-    out &= one
-    out += np.uint32((1 << (int(drop) - 1)) - 1)
-    out += bits
-    out &= ~((one << drop) - one)
-    finite = np.isfinite(source)
-    if not finite.all():
-        np.copyto(target, source, where=~finite)
+    (z0, z1), (y0, y1), (x0, x1) = box
+    shift, one, special = np.uint32(drop), np.uint32(1), np.uint32(0x7F800000)
+    half = np.uint32((1 << (drop - 1)) - 1 if drop > 0 else 0)
+    mask = np.uint32(~np.uint32((1 << drop) - 1))
+    if drop == 0:
+        one = np.uint32(0)
+    for z in range(z0, z1):
+        for y in range(y0, y1):
+            source, target = whole[z, y, x0:x1], out[z - z0, y - y0]
+            for i in range(source.size):
+                bits = source[i]
+                # sums of 32-bit integers have 64 bits here, which would halve the lanes of the vectors
+                odd = np.uint32(np.uint32(bits >> shift) & one)
+                rounded = np.uint32(np.uint32(np.uint32(bits + half) + odd) & mask)
+                target[i] = bits if np.uint32(bits & special) == special else rounded
 
 
 def keep_bits_for_noise(noise: float, *, magnitude: float) -> int:

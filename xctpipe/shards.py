@@ -33,23 +33,13 @@ def compressor() -> BloscCodec:
     return BloscCodec(cname=_CODEC, clevel=_LEVEL, shuffle="bitshuffle")
 
 
-def encode_row(block: NDArray[Any], *, chunk: tuple[int, int, int]) -> list[Chunk]:
-    """Encode a row of chunks along x; `block` is (z, y, x), no more than one chunk high and deep."""
+def encode(chunk: NDArray[Any]) -> Chunk:
+    """Encode a contiguous chunk (z, y, x)."""
+    if not (chunk[0].any() or chunk.any()):
+        return None
+    little = chunk.astype(chunk.dtype.newbyteorder("<"), copy=False)
     codec = Blosc(cname=_CODEC, clevel=_LEVEL, shuffle=Blosc.BITSHUFFLE)
-    little = block.dtype.newbyteorder("<")
-    encoded: list[Chunk] = []
-    for x in range(0, block.shape[2], chunk[2]):
-        part = block[:, :, x : x + chunk[2]]
-        if not (part[0].any() or part.any()):
-            encoded.append(None)
-            continue
-        if part.shape == chunk:
-            whole = np.ascontiguousarray(part, little)
-        else:
-            whole = np.zeros(chunk, little)
-            whole[tuple(map(slice, part.shape))] = part
-        encoded.append(bytes(codec.encode(whole)))
-    return encoded
+    return bytes(codec.encode(little))
 
 
 def write_shard(path: Path, *, rows: Sequence[Sequence[Chunk]], grid: tuple[int, int]) -> None:

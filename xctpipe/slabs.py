@@ -97,8 +97,9 @@ class SlabWriter:
             )
         # whole chunks end between pairs of slices
         coarser = self._coarser[first // 2 : -(-last // 2)]
+        whole = np.ascontiguousarray(block)
         with storing(self._path, needed_bytes=self._share(len(block))):
-            self._clipped += self._write(0, block, first=self._z0 + first, coarser=coarser)
+            self._clipped += self._write(0, whole, first=self._z0 + first, coarser=coarser)
         self._done = last
 
     def finish(self) -> int:
@@ -169,23 +170,36 @@ class _LevelJob:
 
     def encode(self, box: _Box) -> _Row:
         """Encode a row of chunks and hand its sums on; the chunks, and the voxels clipped."""
-        where = tuple(slice(*span) for span in box)
-        part = self.sums[where]
         if self.level < self.spec.n_levels - 1:
-            self.coarser[tuple(slice(a // 2, -(-b // 2)) for a, b in box)] = pyramid.pair_sums(part)
+            pyramid.pair_sums(self.sums, box=box, out=self.coarser)
+        chunk, _ = grid(self.spec, self.level)
+        z, y, (first, last) = box
+        encoded, clipped = [], 0
+        # a chunk at a time stays in cache
+        buffer = np.empty(chunk, self.spec.dtype)
+        for x in range(first, last, chunk[2]):
+            clipped += self._fill(buffer, (z, y, (x, min(x + chunk[2], last))))
+            encoded.append(shards.encode(buffer))
+        return encoded, clipped
+
+    def _fill(self, buffer: NDArray[Any], box: _Box) -> int:
+        """Part of the level as it is stored, zeros beyond the volume; the voxels clipped."""
+        spec, whole, shape = self.spec, self.sums, tuple(b - a for a, b in box)
+        if shape != buffer.shape:
+            buffer[:] = 0
+        where = tuple(slice(*span) for span in box)
         if self.level > 0:
             z, y, x = (count[s] for count, s in zip(self.counts, where, strict=True))
-            part = pyramid.block_means(part, counts=(z, y, x))
-        chunk, _ = grid(self.spec, self.level)
-        stored, clipped = self._stored(part)
-        return shards.encode_row(stored, chunk=chunk), clipped
-
-    def _stored(self, values: FloatArray) -> tuple[NDArray[Any], int]:
-        spec = self.spec
-        if spec.dtype != "float32":
-            return pyramid.quantise(values, dtype=spec.dtype, scale=spec.scale, offset=spec.offset)
-        bits = pyramid.level_keep_bits(spec.keep_bits, level=self.level)
-        return pyramid.round_mantissa(values, keep_bits=bits), 0
+            whole = pyramid.block_means(self.sums[where], counts=(z, y, x))
+            box = tuple((0, n) for n in shape)
+        if spec.dtype == "float32":
+            bits = pyramid.level_keep_bits(spec.keep_bits, level=self.level)
+            pyramid.round_part(whole, box=box, keep_bits=bits, out=buffer)
+            return 0
+        values = whole[tuple(slice(*span) for span in box)]
+        stored, clipped = pyramid.quantise(values, dtype=spec.dtype, scale=spec.scale, offset=spec.offset)
+        buffer[tuple(map(slice, shape))] = stored
+        return clipped
 
 
 def _cut(box: _Box, height: int) -> list[_Box]:
