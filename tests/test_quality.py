@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.fft
 
-from xctpipe.quality import fourier_shell_correlation, halves, resolution_um, voxel_noise
+from xctpipe.quality import fourier_shell_correlation, halves, resolution_um, slice_noise, voxel_noise
 
 RNG_SEED = 11
 
@@ -102,3 +102,12 @@ def test_volumes_that_do_not_fit_are_refused(shapes):
         voxel_noise(even, odd)
     with pytest.raises(ValueError, match="square slices"):
         fourier_shell_correlation(even, odd, pixel_um=1.0)
+
+
+def test_the_noise_of_each_slice_is_that_of_the_slice_alone() -> None:
+    rng = np.random.default_rng(5)
+    sigma = np.array([0.02, 0.05, 0.4], np.float32)[:, None, None]
+    even, odd = (sigma * rng.standard_normal((3, 2100, 2100), dtype=np.float32) + 1 for _ in range(2))
+    noise = slice_noise(even, odd)
+    for i in range(3):
+        assert noise[i] == pytest.approx(voxel_noise(even[i : i + 1], odd[i : i + 1]), rel=0.005)

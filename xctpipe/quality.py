@@ -1,5 +1,6 @@
 """How noisy and how sharp a volume is, from two reconstructions that share no projection."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
@@ -15,6 +16,8 @@ CRITERION = 1 / 7
 .. [1] Rosenthal & Henderson, J. Mol. Biol. 333, 721 (2003), doi:10.1016/j.jmb.2003.07.013
 """
 NOISE_RADIUS_FRAC = 0.8
+NOISE_SAMPLES = 1024
+"""Columns and rows of a slice that are looked at for noise: about so many of any wider one."""
 MASK_FRAC = (0.75, 0.95)
 """Radii, relative to half the width, between which the mask of the correlation falls from 1 to 0."""
 
@@ -37,7 +40,20 @@ def voxel_noise(even: FloatArray, odd: FloatArray) -> float:
     absolute deviation, so a few streaks or bad voxels do not count. Where half of the projections are too
     few for the object, what they miss counts as noise.
     """
-    inside = _radius(_checked(even, odd)) <= NOISE_RADIUS_FRAC
+    return _spread(even, odd, _radius(_checked(even, odd)) <= NOISE_RADIUS_FRAC)
+
+
+def slice_noise(even: FloatArray, odd: FloatArray) -> DoubleArray:
+    """The same for each slice of (z, y, x): (z,)."""
+    n = _checked(even, odd)
+    # a million voxels tell it to a thousandth
+    some = (slice(None, None, max(1, n // NOISE_SAMPLES)),) * 2
+    inside = (_radius(n) <= NOISE_RADIUS_FRAC)[some]
+    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+        return np.array(list(pool.map(lambda a, b: _spread(a[some], b[some], inside), even, odd)))
+
+
+def _spread(even: FloatArray, odd: FloatArray, inside: NDArray[np.bool_]) -> float:
     difference = (even[..., inside] - odd[..., inside]) / 2
     deviation = np.abs(difference - np.median(difference))
     return float(1.482602 * np.median(deviation))
@@ -64,16 +80,16 @@ def fourier_shell_correlation(
     """
     n = _checked(even, odd)
     inner, outer = MASK_FRAC
-    mask = np.cos(0.5 * np.pi * np.clip((_radius(n) - inner) / (outer - inner), 0, 1)) ** 2
-    column = np.arange(n // 2 + 1)
-    ring = np.rint(np.hypot(scipy.fft.fftfreq(n, 1 / n)[:, None], column)).astype(np.intp)
-    # the half spectrum of a real slice holds one of each pair but in its first (and last) column
-    pairs = np.where((column == 0) | (2 * column == n), 1.0, 2.0)
-    sums = np.zeros((3, ring.max() + 1))
-    for slice_even, slice_odd in zip(even.reshape(-1, n, n), odd.reshape(-1, n, n), strict=True):
-        a, b = _spectrum(slice_even, mask), _spectrum(slice_odd, mask)
-        for total, power in zip(sums, ((a * b.conj()).real, abs(a) ** 2, abs(b) ** 2), strict=True):
-            total += np.bincount(ring.ravel(), weights=(pairs * power).ravel())
+    fall = np.clip((_radius(n) - inner) / (outer - inner), 0, 1)
+    mask = (np.cos(0.5 * np.pi * fall) ** 2).astype(np.float32)
+
+    def one(slice_even: FloatArray, slice_odd: FloatArray) -> DoubleArray:
+        rings: DoubleArray = _ring_sums(_spectrum(slice_even, mask), _spectrum(slice_odd, mask), n)
+        return rings
+
+    with ThreadPoolExecutor(numba.get_num_threads()) as pool:
+        # summed in the order of the slices, whichever is done first
+        sums = sum(pool.map(one, even.reshape(-1, n, n), odd.reshape(-1, n, n)), np.zeros((3, n)))
     kept = slice(1, n // 2 + 1)
     norm = np.sqrt(sums[1] * sums[2])[kept]
     correlation = np.divide(sums[0, kept], norm, out=np.zeros(n // 2), where=norm > 0)
@@ -110,6 +126,24 @@ def _radius(n: int) -> DoubleArray:
     return np.asarray(np.hypot(offset[:, None], offset), np.float64)
 
 
-def _spectrum(image: FloatArray, mask: DoubleArray) -> NDArray[Any]:
-    mean = np.sum(image * mask) / mask.sum()
-    return np.asarray(scipy.fft.rfft2((image - mean) * mask, workers=numba.get_num_threads()))
+def _spectrum(image: FloatArray, mask: FloatArray) -> NDArray[Any]:
+    whole = np.sum(image * mask, dtype=np.float64) / np.sum(mask, dtype=np.float64)
+    return np.asarray(scipy.fft.rfft2((image - np.float32(whole)) * mask))
+
+
+@numba.njit(cache=True, nogil=True)
+def _ring_sums(a, b, n):  # type: ignore[no-untyped-def]
+    """Real part of a times conjugate b, power of a, power of b, summed over rings: (3, ring)."""
+    sums = np.zeros((3, n))
+    for i in range(n):
+        v = i if 2 * i < n else i - n
+        for u in range(n // 2 + 1):
+            ring = int(np.rint(np.sqrt(float(u * u + v * v))))
+            # the half spectrum of a real slice holds one of each pair but in its first (and last) column
+            pair = 1.0 if u == 0 or 2 * u == n else 2.0
+            re, im = np.float64(a[i, u].real), np.float64(a[i, u].imag)
+            other_re, other_im = np.float64(b[i, u].real), np.float64(b[i, u].imag)
+            sums[0, ring] += pair * (re * other_re + im * other_im)
+            sums[1, ring] += pair * (re * re + im * im)
+            sums[2, ring] += pair * (other_re * other_re + other_im * other_im)
+    return sums
