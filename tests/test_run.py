@@ -68,7 +68,7 @@ def test_a_run_gives_the_documented_folder(make: Make, simulated: tuple[Path, di
         assert (recipe.run_folder / path).is_file(), path
     record = _record(recipe)
     assert record["status"] == "done"
-    assert {"read", "flat", "log", "reconstruct", "write"} <= set(record["seconds"])
+    assert {"read", "flat+zingers", "log", "reconstruct", "write"} <= set(record["seconds"])
     assert record["input"]["files"]
     truth = simulated[1]
     assert record["row"]["center_px"] == pytest.approx(truth["center_px"], abs=0.25)

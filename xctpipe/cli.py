@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from xctpipe import __version__
+from xctpipe import __version__, arguments
 from xctpipe.errors import BadRecipe, BadScan, UserError
 from xctpipe.interrupts import heard_interrupts
 from xctpipe.messages import start_log
@@ -25,11 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-RawPath = Annotated[
-    Path, typer.Argument(help="raw data: a folder of scans, a scan's folder, or a file", metavar="RAW")
-]
-RecipeFile = Annotated[Path, typer.Argument(help="the recipe, a TOML file", metavar="RECIPE")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -48,7 +44,7 @@ def _options(
 
 
 @app.command()
-def inspect(path: RawPath) -> None:
+def inspect(path: arguments.RawPath) -> None:
     """Say what raw data hold, and what is wrong with them."""
     from xctpipe import formats
 
@@ -75,14 +71,10 @@ def inspect(path: RawPath) -> None:
 
 @app.command()
 def init(
-    folder: RawPath,
-    out: Annotated[Path, typer.Option("--out", "-o", help="where to write the recipe")] = Path("recipe.toml"),
-    energy_kev: Annotated[
-        float | None, typer.Option(help="photon energy, if the file has none", min=1)
-    ] = None,
-    pixel_um: Annotated[
-        float | None, typer.Option(help="pixel size, if the file has none", min=0.001)
-    ] = None,
+    folder: arguments.RawPath,
+    out: arguments.RecipeOut = Path("recipe.toml"),
+    energy_kev: arguments.FileEnergy = None,
+    pixel_um: arguments.FilePixel = None,
     force: Annotated[bool, typer.Option("--force", help="replace the recipe when it exists")] = False,
 ) -> None:
     """Write a commented recipe for raw data."""
@@ -93,11 +85,8 @@ def init(
     folder = folder.resolve()
     scans, first, problem = starter.look(folder)
     name = folder.name if folder.is_dir() else folder.stem
-    if name in {
-        "raw_data",
-        "raw",
-        "data",
-    }:  # what every experiment calls it would make them share a run folder
+    # what every experiment calls it would make them share a run folder
+    if name in {"raw_data", "raw", "data"}:
         name = folder.parent.name
     text = starter.recipe_text(
         folder,
@@ -120,21 +109,18 @@ def init(
 
 
 @app.command()
-def plan(recipe_file: RecipeFile) -> None:
+def plan(recipe_file: arguments.RecipeFile) -> None:
     """Show slabs, memory, disk and time of a run; reads no frame."""
     from xctpipe import forecast
     from xctpipe.recipe import read_recipe
 
-    for line in forecast.lines(read_recipe(recipe_file)):
-        print(line)
+    print("\n".join(forecast.lines(read_recipe(recipe_file))))
 
 
 @app.command("try")
 def try_(
-    recipe_file: RecipeFile,
-    sweep: Annotated[
-        str | None, typer.Option(help="center.center_px=START:STOP:STEP, or correct.STEP.PARAMETER=...")
-    ] = None,
+    recipe_file: arguments.RecipeFile,
+    sweep: arguments.Sweep = None,
     rows: Annotated[str | None, typer.Option(help="rows to reconstruct, e.g. 100,200; absent: three")] = None,
     scan: Annotated[str | None, typer.Option(help="name of the scan; absent: the first")] = None,
 ) -> None:
@@ -170,12 +156,10 @@ def _numbers(text: str) -> list[int]:
 
 @app.command()
 def run(
-    recipe_file: RecipeFile,
+    recipe_file: arguments.RecipeFile,
     stages: Annotated[str, typer.Option(help="stages to run, separated by commas")] = "reconstruct",
     scheduler: Annotated[str | None, typer.Option(help="an existing dask scheduler, tcp://host:port")] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="discard what earlier runs made of these scans")
-    ] = False,
+    fresh: arguments.Fresh = False,
 ) -> None:
     """Run a recipe; repeat it after any interruption, finished slabs are kept."""
     from xctpipe.recipe import read_recipe
@@ -191,50 +175,27 @@ def run(
 
 
 @app.command()
-def status(
-    run_folder: Annotated[Path, typer.Argument(help="the recipe's run_folder", metavar="RUN")],
-) -> None:
+def status(run_folder: arguments.RunFolder) -> None:
     """Show what is done, what runs, what failed and why."""
     from xctpipe.status import status as read_status
 
-    table = Table("scan", "state", "slabs", "detail", box=None)
-    for scan in read_status(run_folder):
-        slabs = f"{scan.slabs_done}/{'?' if scan.slabs is None else scan.slabs}"
-        table.add_row(scan.name, scan.state, slabs, scan.detail)
-    _console(200).print(table)
-
-
-RunOrVolume = Annotated[
-    Path, typer.Argument(help="the recipe's run_folder, or one volume (*.ome.zarr)", metavar="RUN")
-]
-SomeScans = Annotated[
-    list[str] | None, typer.Option("--scan", help="name or glob of a scan, may be repeated; absent: all")
-]
-VolumeKind = Annotated[
-    str | None, typer.Option("--volume", help="edge (when absent) or mass", metavar="edge|mass")
-]
-SomeRows = Annotated[
-    str | None, typer.Option("--rows", help="detector rows A:B, B left out; absent: all", metavar="A:B")
-]
+    rows = [
+        (scan.name, scan.state, f"{scan.slabs_done}/{'?' if scan.slabs is None else scan.slabs}", scan.detail)
+        for scan in read_status(run_folder)
+    ]
+    _print_table(("scan", "state", "slabs", "detail"), rows, plain_width=200)
 
 
 @app.command()
 def export(  # noqa: PLR0913 - the options of a command are its arguments
-    run_folder: RunOrVolume,
-    to: Annotated[
-        str, typer.Option(help="one file for each slice, or one for each scan", metavar="tiff|hdf5")
-    ],
-    dtype: Annotated[
-        str | None, typer.Option(help="uint8, uint16 or float32; absent: that of the volume")
-    ] = None,
-    value_range: Annotated[
-        str | None,
-        typer.Option("--range", help="values in cm^-1 of 0 and of the largest integer", metavar="LOW:HIGH"),
-    ] = None,
-    scan: SomeScans = None,
-    kind: VolumeKind = None,
+    run_folder: arguments.RunOrVolume,
+    to: arguments.ExportKind,
+    dtype: arguments.ExportType = None,
+    value_range: arguments.ValueRange = None,
+    scan: arguments.SomeScans = None,
+    kind: arguments.VolumeKind = None,
     level: Annotated[int, typer.Option(help="of the volume: 0 is full resolution, 1 half of it, ...")] = 0,
-    rows: SomeRows = None,
+    rows: arguments.SomeRows = None,
     out: Annotated[Path | None, typer.Option(help="folder to write to; absent: RUN/export/...")] = None,
     force: Annotated[bool, typer.Option("--force", help="replace other exports that are there")] = False,
 ) -> None:
@@ -258,19 +219,14 @@ def export(  # noqa: PLR0913 - the options of a command are its arguments
         raise typer.Exit(SCANS_FAILED)
 
 
-Compared = "a run folder, a volume, a folder of TIFF slices or an HDF5 file"
-
-
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(help=Compared, metavar="RUN_A")],
-    b: Annotated[Path, typer.Argument(help=Compared, metavar="RUN_B")],
-    scan: SomeScans = None,
-    rows: SomeRows = None,
-    kind: VolumeKind = None,
-    png: Annotated[
-        Path | None, typer.Option(help="picture (.png) or folder of pictures; absent: beside RUN_A")
-    ] = None,
+    a: arguments.ComparedA,
+    b: arguments.ComparedB,
+    scan: arguments.SomeScans = None,
+    rows: arguments.SomeRows = None,
+    kind: arguments.VolumeKind = None,
+    png: arguments.Pictures = None,
     as_json: Annotated[bool, typer.Option("--json", help="print numbers as JSON")] = False,
 ) -> None:
     """Say how two reconstructions differ, in numbers, settings and a picture."""
@@ -282,10 +238,7 @@ def compare(
         print(json.dumps(result.as_json(), indent=1))
     else:
         for found, picture in result.done:
-            table = Table(found.scan, "A", "B", box=None)
-            for row in side_by_side.table(found):
-                table.add_row(*row)
-            _console(240).print(table)
+            _print_table((found.scan, "A", "B"), side_by_side.table(found), plain_width=240)
             print("\n".join([*side_by_side.lines(found), f"picture: {picture}", ""]))
         print("\n".join(result.notes), end="\n" if result.notes else "")
     if result.failed:
@@ -299,9 +252,7 @@ def shrink(
     out: Annotated[Path, typer.Argument(help="what to make; must not exist", metavar="OUT")],
     rows: Annotated[str, typer.Option(help="detector rows to keep, B left out", metavar="A:B")],
     every: Annotated[int, typer.Option(help="keep every n-th projection", metavar="N")],
-    columns: Annotated[
-        str | None, typer.Option(help="detector columns to keep; absent: all", metavar="A:B")
-    ] = None,
+    columns: arguments.SomeColumns = None,
 ) -> None:
     """Write a small valid copy of a raw scan in its own layout, for bug reports and tests."""
     from xctpipe import formats, spans
@@ -340,9 +291,14 @@ def simulate(
     print(f"{path}: simulated scan; truth in {folder / 'truth.json'}; next: {then}")
 
 
-def _console(plain_width: int) -> Console:
-    """Where tables go; brackets in names and messages are brackets, not styles."""
-    return Console(width=None if sys.stdout.isatty() else plain_width, markup=False, highlight=False)
+def _print_table(
+    columns: Iterable[str], rows: Iterable[Iterable[str]], *, plain_width: int, title: str | None = None
+) -> None:
+    """Print a table; brackets in names and messages are brackets, not styles."""
+    table = Table(*columns, title=title, title_justify="left", box=None)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else plain_width, markup=False, highlight=False).print(table)
 
 
 @app.command("demo")
@@ -354,16 +310,42 @@ def demo_(
     from xctpipe import demo
 
     start_log(folder)
-    table = Table("what", "true", "measured", "unit", box=None)
     result = demo.run_demo(folder, size=size)
-    for line in result.lines:
-        table.add_row(line.what, line.true, line.measured, line.unit)
-    _console(160).print(table)
+    rows = [(line.what, line.true, line.measured, line.unit) for line in result.lines]
+    _print_table(("what", "true", "measured", "unit"), rows, plain_width=160)
     print("The view is narrower than the cell: rows are continued beyond it, which adds up to 0.1 cm^-1 to")
     print("light materials. Noise limits the resolution; with more photons it approaches the blur.")
     print(f"slices: {result.picture}")
     print(f"volume: {result.volume}")
     print(f"look at it: pip install -e '.[view]', then napari --plugin napari-ome-zarr {result.volume}")
+
+
+@app.command("bench")
+def bench_(
+    size: arguments.BenchSize = None,
+    quick: arguments.Quick = False,
+    only: arguments.OnlyCases = None,
+    pairs: arguments.Pairs = None,
+    peers: arguments.Peers = True,
+    json_file: arguments.JsonFile = Path("bench.json"),
+    scratch: arguments.Scratch = None,
+) -> None:
+    """Time every stage on this machine, beside algotom and what else is installed."""
+    from xctpipe import bench
+
+    options = bench.make_options(size, quick=quick, only=only, pairs=pairs, peers=peers, scratch=scratch)
+    bench.check_target(json_file)
+    report = bench.run_bench(options)
+    for found in bench.tables(report):
+        _print_table(found.columns, found.rows, plain_width=200, title=found.title)
+        print()
+    print("\n".join(bench.remarks(report)))
+    bench.write(report, json_file)
+    print(f"all numbers: {json_file}")
+    missing = bench.missing(report, options)
+    if missing:
+        print("\n".join(f"error: {text}" for text in missing), file=sys.stderr)
+        raise typer.Exit(SCANS_FAILED)
 
 
 def main(arguments: list[str] | None = None) -> int:

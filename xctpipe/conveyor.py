@@ -110,9 +110,11 @@ def correct(
 
     The raw rows are taken out of `box`, so that they are freed as soon as they are used.
     """
-    slab: FloatArray = clock.time("flat", survey.transmission, box.pop(), rows=read)
+    first = method.chain[0] if method.chain and method.chain[0].after_flat is not None else None
+    stage = "flat" if first is None else f"flat+{first.name}"
+    slab: FloatArray = clock.time(stage, survey.transmission, box.pop(), rows=read, first=first)
     facts = survey.facts(method.facts, rows=np.arange(*read))
-    for step in method.chain:
+    for step in method.chain[0 if first is None else 1 :]:
         slab, facts = clock.time(step.name, run_step, step, slab, facts)
     return slab, facts
 

@@ -13,6 +13,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,8 @@ class Step:
     `moves` is true for steps that move the picture on the detector: they come before the axis is looked for.
     `view` is for steps that return other projections or columns: what becomes of the view of their argument.
     `scratch` is how many sinograms each thread holds beyond argument and result.
+    `after_flat(raw, field, *, gain, frames, **params)` gives, in one pass and to the bit, what the step
+    makes of `field.correct(raw, gain=gain, frames=frames)`; only for steps that ask for nothing.
     `exact` is false where the cut into slabs changes the result, by up to 1e-4 of a frame's largest value.
     """
 
@@ -96,6 +99,7 @@ class Step:
     exact: bool = True
     view: ViewRule | None = None
     scratch: int = 0
+    after_flat: StepFunction | None = None
 
     @property
     def asks(self) -> tuple[str, ...]:
@@ -124,6 +128,12 @@ class BoundStep:
     def reshapes(self) -> bool:
         """Whether the step returns other projections or columns than it gets."""
         return get(self.name).view is not None
+
+    @property
+    def after_flat(self) -> StepFunction | None:
+        """Flat field and step in one pass, `(raw, field, *, gain, frames)`; None where they are two."""
+        function = get(self.name).after_flat
+        return None if function is None else partial(function, **self.params)
 
     def view(self, view: View) -> View:
         """What the view of a slab becomes."""
@@ -190,13 +200,15 @@ def step(
     exact: bool = True,
     view: ViewRule | None = None,
     scratch: int = 0,
+    after_flat: StepFunction | None = None,
 ) -> Callable[[StepFunction], StepFunction]:
     """Register a correction; `halo` is rows on each side, or a function of parameters and facts."""
 
     def register(function: StepFunction) -> StepFunction:
         name = function.__name__
         rule = halo if callable(halo) else _constant(halo)
-        _REGISTRY[name] = Step(name, function, _schema(function), rule, moves, exact, view, scratch)
+        schema = _schema(function)
+        _REGISTRY[name] = Step(name, function, schema, rule, moves, exact, view, scratch, after_flat)
         return function
 
     return register

@@ -74,20 +74,19 @@ def _best_slope(
     """Slope whose summed score peaks highest, and that sum per candidate of the middle row."""
     reach = float(np.ptp(offset)) / 2
     steps = int(np.ceil(MOST_TILT * reach / step_px)) if score.shape[0] >= 3 else 0
+    slopes = np.array(sorted(range(-steps, steps + 1), key=abs)) * step_px / max(reach, step_px)
+    shifts = np.round(slopes[:, None] * offset / step_px).astype(np.intp)
+    margin, width = int(np.abs(shifts).max()), score.shape[1]
+    padded = np.pad(score, ((0, 0), (margin, margin)))
     best_slope, best_pooled, best_top = 0.0, score.sum(axis=0), -np.inf
-    for k in sorted(range(-steps, steps + 1), key=abs):
-        slope = k * step_px / max(reach, step_px)
-        shift = np.round(slope * offset / step_px).astype(np.intp)
-        pooled = np.sum([_shifted(s, by) for s, by in zip(score, shift, strict=True)], axis=0)
+    for slope, shift in zip(slopes.tolist(), (shifts + margin).tolist(), strict=True):
+        pooled = np.zeros(width)
+        for curve, first in zip(padded, shift, strict=True):
+            pooled += curve[first : first + width]
         top = float(pooled[inside].max())
         if top > best_top:
             best_slope, best_pooled, best_top = slope, pooled, top
     return best_slope, best_pooled
-
-
-def _shifted(curve: DoubleArray, by: int) -> DoubleArray:
-    index = np.arange(curve.size) + by
-    return np.where((index >= 0) & (index < curve.size), curve[index.clip(0, curve.size - 1)], 0.0)
 
 
 def _refined(

@@ -16,11 +16,12 @@ References
 """
 
 import numpy as np
-from numba import get_num_threads
+from numpy.typing import NDArray
 from scipy import fft
 
 from xctpipe.center.antisymmetry import Curves, rim_taper
 from xctpipe.center.registration import Differences
+from xctpipe.correct.threads import in_threads
 from xctpipe.scan import DoubleArray
 
 FINEST_PX = 1.5
@@ -41,15 +42,25 @@ def phase_curves(differences: Differences, *, candidates_px: DoubleArray) -> Cur
     coarsest = n_cols / COARSEST_PER_WIDTH
     if coarsest < 2 * scale:
         return None
-    data = differences.at(scale)
     length = int(fft.next_fast_len(2 * n_cols, real=True))
     cycles = fft.rfftfreq(length)
     weight = np.exp(-2 * (np.pi * cycles * scale) ** 2) - np.exp(-2 * (np.pi * cycles * coarsest) ** 2)
-    slope = np.gradient(data, axis=-1) * rim_taper(n_cols, scale_px=scale)
-    spectrum = fft.rfft(slope, length, axis=-1, workers=get_num_threads()) ** 2
-    phases = spectrum / np.maximum(np.abs(spectrum), np.finfo(np.float64).tiny)
-    pooled = fft.irfft(phases.mean(axis=0) * weight, length, axis=-1)
-    rho = pooled[:, np.round(2 * candidates_px).astype(np.intp)] * length / (2 * weight.sum())
+    index = np.round(2 * candidates_px).astype(np.intp)
+    taper = rim_taper(n_cols, scale_px=scale).astype(np.float32)
+    rho = np.empty((differences.groups, 1, candidates_px.size))
+
+    def rows(first: int, last: int) -> None:
+        for row in range(first, last):
+            data = differences.of_row(row, scale_px=scale, by_px=1)
+            spectrum = fft.rfft(np.gradient(data, axis=-1) * taper, length, axis=-1)
+            phases = (_phases(spectrum) ** 2).mean(axis=0, dtype=np.complex128)
+            rho[row, 0] = fft.irfft(phases * weight, length)[index] * length / (2 * weight.sum())
+
+    in_threads(rows, differences.groups)
     # twice as many frequencies as columns: half of them tell something of their own
-    free = data.shape[0] * weight.sum() ** 2 / np.sum(weight**2)
-    return Curves("phase correlation", candidates_px, rho[:, None, :], np.full((1, candidates_px.size), free))
+    free = differences.shape[0] * weight.sum() ** 2 / np.sum(weight**2)
+    return Curves("phase correlation", candidates_px, rho, np.full((1, candidates_px.size), free))
+
+
+def _phases(spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    return np.asarray(spectrum / np.maximum(np.abs(spectrum), np.finfo(np.float32).tiny))

@@ -2,10 +2,13 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage as ndi
 
+from xctpipe.center.antisymmetry import band_kernel, band_pass
+from xctpipe.correct.threads import in_threads
 from xctpipe.errors import BadRecipe
 from xctpipe.scan import DoubleArray, FloatArray
+
+ROWS_AT_ONCE = 32
 
 
 def row_detail(first: FloatArray, opposite: FloatArray, *, scale_px: float = 4.0) -> DoubleArray:
@@ -20,10 +23,17 @@ def row_detail(first: FloatArray, opposite: FloatArray, *, scale_px: float = 4.0
     -------
     One value >= 0 per row. A static detector pattern cancels in the difference.
     """
-    finite = np.nan_to_num(np.asarray(opposite, np.float64) - first, nan=0.0, posinf=0.0, neginf=0.0)
-    fine = ndi.gaussian_filter1d(finite, scale_px, axis=1, mode="nearest")
-    band = fine - ndi.gaussian_filter1d(finite, 2 * scale_px, axis=1, mode="nearest")
-    detail: DoubleArray = np.sqrt(np.mean(band**2, axis=1))
+    detail = np.empty(len(first), np.float64)
+    kernel = band_kernel(scale_px)
+
+    def rows(begin: int, end: int) -> None:
+        # float64, so that a large number in both leaves no rounding behind
+        change = opposite[begin:end].astype(np.float64) - first[begin:end]
+        finite = np.nan_to_num(change, nan=0.0, posinf=0.0, neginf=0.0)
+        band = band_pass(finite.astype(np.float32), kernel)
+        detail[begin:end] = np.sqrt(np.einsum("ij,ij->i", band, band, dtype=np.float64) / band.shape[1])
+
+    in_threads(rows, len(first), block=ROWS_AT_ONCE)
     return detail
 
 

@@ -15,20 +15,17 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
-from scipy import fft
 
+from xctpipe.center.levels import LANES, Level, make_levels
 from xctpipe.center.lines import MAD_TO_SIGMA, Line, RowPeak, fit_line, row_estimates
+from xctpipe.correct.threads import in_threads
 from xctpipe.scan import DoubleArray, FloatArray
 
 FEWEST_ANGLES = 24
 MOST_ROWS = 12
-COARSEST_PER_WIDTH = 80
-FINEST_PX = 1.5
-FINEST_PER_WIDTH = 640
 MOST_POINTS = 24_000
-POINT_BLOCK = 128
+POINT_BLOCK = 256
 UINT = np.uint64
-SCALE_IN_BINS = 2.0
 REACH_SCALES = 6.0
 MARGIN_SCALES = 4.0
 INDEPENDENT_SCALES = 2.5
@@ -39,21 +36,6 @@ MODULUS_NOISE = float(np.sqrt(np.pi / 2 - 1.5))
 TINY = 1e-300
 STRUCTURE = 6.0
 """Curves of slices full of structure vary by about so many times what noise makes them."""
-
-
-@dataclass(frozen=True, eq=False)
-class Level:
-    """Rows made ready for one scale: ramp-filtered band of the projections, (row, angle, col), in bins."""
-
-    scale_px: float
-    by_px: int
-    band: FloatArray
-    cos: DoubleArray
-    sin: DoubleArray
-
-    def to_bins(self, column_px: float) -> float:
-        """Column counted in bins."""
-        return (column_px - (self.by_px - 1) / 2) / self.by_px
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +102,8 @@ def sharpest_line(
     if angles_rad.size < FEWEST_ANGLES:
         return None
     chosen = np.unique(np.linspace(0, rows.size - 1, min(MOST_ROWS, rows.size)).round().astype(np.intp))
-    some = np.ascontiguousarray(slab[:, chosen])
-    levels = [_level(some, angles_rad=angles_rad, scale_px=scale) for scale in scales(slab.shape[2])]
+    some = slab if chosen.size == rows.size else np.ascontiguousarray(slab[:, chosen])
+    levels = make_levels(some, angles_rad=angles_rad)
     reach_px = (search_px[1] - search_px[0]) / 2
     whole = _scores(levels[0], around_px=search_px[0] + reach_px, reach_px=reach_px) if own_starts else None
     apart_px = 4 * levels[0].scale_px
@@ -142,14 +124,6 @@ def _highest(found: Scores, *, count: int, apart_px: float) -> list[float]:
         if len(chosen) == count:
             break
     return chosen
-
-
-def scales(n_cols: int) -> list[float]:
-    """Scales from coarse to fine, px."""
-    finest = max(FINEST_PX, n_cols / FINEST_PER_WIDTH)
-    coarsest = max(finest, n_cols / COARSEST_PER_WIDTH)
-    count = 1 + int(np.ceil(np.log2(coarsest / finest) - 0.01))
-    return [max(finest, coarsest / 2**k) for k in range(count)]
 
 
 def _descend(levels: list[Level], *, starts_px: list[float]) -> list[Scores]:
@@ -221,37 +195,6 @@ def _row_peak(step: Scores, *, row: int, near_px: float, scale_px: float) -> Row
     return RowPeak(float(at[top]) + offset, scale_px / height, at_edge=False)
 
 
-def _level(slab: FloatArray, *, angles_rad: DoubleArray, scale_px: float) -> Level:
-    """Bin columns and angles as far as the scale allows, and filter."""
-    n_angles, _, n_cols = slab.shape
-    by_px = max(1, int(scale_px / SCALE_IN_BINS))
-    needed = np.pi * n_cols / 2 / scale_px * np.ptp(angles_rad) / np.pi
-    by_angle = max(1, int(n_angles / needed))
-    whole = n_angles // by_angle * by_angle
-    angles = angles_rad[:whole].reshape(-1, by_angle).mean(axis=1)
-    cols = n_cols // by_px * by_px
-    blocks = slab[:whole, :, :cols].reshape(angles.size, by_angle, slab.shape[1], cols // by_px, by_px)
-    small = blocks.mean(axis=(1, 4), dtype=np.float32)
-    changing = (small - small.mean(axis=0)) * np.gradient(angles)[:, None, None].astype(np.float32)
-    band = _band(np.moveaxis(changing, 1, 0), scale=scale_px / by_px)
-    return Level(scale_px, by_px, band, np.cos(angles), np.sin(angles))
-
-
-def _band(changing: FloatArray, *, scale: float) -> FloatArray:
-    """Ramp-filtered band between two Gaussians of `scale` and twice that, in bins."""
-    n_cols = changing.shape[-1]
-    length = int(fft.next_fast_len(2 * n_cols, real=True))
-    before = (length - n_cols) // 2
-    cycles = fft.rfftfreq(length)
-    fine = np.exp(-2 * (np.pi * cycles * scale) ** 2)
-    response = (cycles * (fine - fine**4)).astype(np.float32)
-    padded = np.pad(changing, ((0, 0), (0, 0), (before, length - n_cols - before)), mode="edge")
-    workers = numba.get_num_threads()
-    spectrum = fft.rfft(padded, axis=-1, workers=workers) * response
-    band = fft.irfft(spectrum, length, axis=-1, workers=workers)
-    return np.ascontiguousarray(band[..., before : before + n_cols], dtype=np.float32)
-
-
 def _scores(level: Level, *, around_px: float, reach_px: float) -> Scores | None:
     """Sharpness of every row at candidates a bin apart; None where the view leaves no circle."""
     step = level.by_px
@@ -259,13 +202,12 @@ def _scores(level: Level, *, around_px: float, reach_px: float) -> Scores | None
     at = np.linspace(around_px - count * step, around_px + count * step, 2 * count + 1, dtype=np.float64)
     bins = level.to_bins(at[0]), level.to_bins(at[-1])
     scale = level.scale_px / level.by_px
-    n_cols = level.band.shape[2]
-    radius = min(bins[0], n_cols - 1 - bins[-1]) - 1
+    radius = min(bins[0], level.n_cols - 1 - bins[-1]) - 1
     if radius < MARGIN_SCALES * scale:
         return None
     points = min(MOST_POINTS, int(np.pi * (radius / scale) ** 2) + 1)
     x, y = _sunflower(points, radius=radius)
-    moments = np.stack([_moments(row, level.cos, level.sin, x, y, bins[0], at.size) for row in level.band])
+    moments = _moments(level, x, y, first=bins[0], n_at=at.size)
     first, second, fourth = np.moveaxis(np.maximum(moments / points, TINY), -1, 0)
     independent = max(1.0, min(points, np.pi * (radius / (INDEPENDENT_SCALES * scale)) ** 2))
     measures = (
@@ -282,8 +224,26 @@ def _sunflower(n: int, *, radius: float) -> tuple[FloatArray, FloatArray]:
     return (r * np.cos(turn)).astype(np.float32), (r * np.sin(turn)).astype(np.float32)
 
 
-@numba.njit(parallel=True, cache=True, nogil=True, fastmath={"contract"})  # type: ignore[untyped-decorator]
-def _moments(
+def _moments(level: Level, x: FloatArray, y: FloatArray, *, first: float, n_at: int) -> DoubleArray:
+    """Sums over the points of the modulus, second and fourth power: (row, candidate, 3).
+
+    Blocks of points are summed one after the other: sums do not depend on the number of threads.
+    """
+    n_blocks = -(-x.size // POINT_BLOCK)
+    parts = np.empty((n_blocks, len(level.band), n_at, 3))
+
+    def some(begin: int, end: int) -> None:
+        for block in range(begin, end):
+            here = slice(block * POINT_BLOCK, (block + 1) * POINT_BLOCK)
+            for row, part in zip(level.band, parts[block], strict=True):
+                part[:] = _block_moments(row, level.cos, level.sin, x[here], y[here], first, n_at)
+
+    in_threads(some, n_blocks)
+    return np.asarray(parts.sum(axis=0))
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"contract"})  # type: ignore[untyped-decorator]
+def _block_moments(
     band: FloatArray,
     cos: DoubleArray,
     sin: DoubleArray,
@@ -292,36 +252,33 @@ def _moments(
     first: float,
     n_at: int,
 ) -> DoubleArray:
-    """Modulus, second and fourth power, summed over the points, of the back-projection about each axis.
+    """Modulus, second and fourth power of the back-projection about each axis, summed over a few points.
 
-    The axes are one bin apart from `first` on, so that those of one point read neighbouring bins. Blocks of
-    points are summed one after the other: sums do not depend on the number of threads.
+    The axes are one bin apart from `first` on, so that those of one point read neighbouring bins.
     """
-    n_blocks = (x.size + POINT_BLOCK - 1) // POINT_BLOCK
-    parts = np.zeros((n_blocks, n_at, 3))
-    flat, n_cols, n_candidates = band.reshape(-1), UINT(band.shape[1]), UINT(n_at)
-    for block in numba.prange(n_blocks):
-        start = block * POINT_BLOCK
-        n = min(POINT_BLOCK, x.size - start)
-        values = np.zeros(POINT_BLOCK * n_at, np.float32)
-        for i in range(band.shape[0]):
-            c, s, row = np.float32(cos[i]), np.float32(sin[i]), UINT(i) * n_cols
-            for p in range(n):
-                col = x[start + p] * c - y[start + p] * s + np.float32(first)
-                j = UINT(col)
-                part = col - np.float32(j)
-                source, target = row + j, UINT(p) * n_candidates
-                for k in range(n_candidates):
-                    here = flat[source + k]
-                    values[target + k] += here + part * (flat[source + k + UINT(1)] - here)
+    n = x.size
+    width = UINT((n_at + LANES - 1) // LANES * LANES)
+    flat, n_cols = band.reshape(-1), UINT(band.shape[1])
+    values = np.zeros(n * int(width), np.float32)
+    whole, part = np.empty(n, np.int32), np.empty(n, np.float32)
+    for i in range(band.shape[0]):
+        c, s, row = np.float32(cos[i]), np.float32(sin[i]), UINT(i) * n_cols
         for p in range(n):
-            for k in range(n_at):
-                modulus = abs(np.float64(values[p * n_at + k]))
-                square = modulus * modulus
-                parts[block, k, 0] += modulus
-                parts[block, k, 1] += square
-                parts[block, k, 2] += square * square
+            col = x[p] * c - y[p] * s + np.float32(first)
+            whole[p] = np.int32(col)
+            part[p] = col - np.float32(whole[p])
+        for p in range(n):
+            right = part[p]
+            left = np.float32(1.0) - right
+            source, target = row + UINT(whole[p]), UINT(p) * width
+            for k in range(width):
+                values[target + k] += left * flat[source + k] + right * flat[source + k + UINT(1)]
     out = np.zeros((n_at, 3))
-    for block in range(n_blocks):
-        out += parts[block]
+    for p in range(n):
+        for k in range(n_at):
+            modulus = abs(np.float64(values[UINT(p) * width + UINT(k)]))
+            square = modulus * modulus
+            out[k, 0] += modulus
+            out[k, 1] += square
+            out[k, 2] += square * square
     return out

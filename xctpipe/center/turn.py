@@ -17,14 +17,23 @@ import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import get_num_threads
 from numpy.typing import NDArray
 from scipy import fft
 
-from xctpipe.center.antisymmetry import COLS_PER_SAMPLE, LEAST_OVERLAP_FRAC, Curves, octaves, rim_taper
+from xctpipe.center.antisymmetry import (
+    COLS_PER_SAMPLE,
+    SCALE_IN_BINS,
+    Curves,
+    Mirror,
+    band_kernel,
+    band_pass,
+    binned,
+    octaves,
+)
 from xctpipe.center.combine import NOISE_SIGNIFICANCE
 from xctpipe.center.lines import SMALLEST_SIGMA_PX, Line
 from xctpipe.center.peaks import find_line
+from xctpipe.correct.threads import in_threads
 from xctpipe.scan import DoubleArray, FloatArray
 
 FULL_TURN_RAD = float(np.radians(350.0))
@@ -97,10 +106,7 @@ def turn_line(
     if not pairs.start.size or not scales:
         return None
     step_px = max(float(np.median(np.diff(angles_rad))) * slab.shape[2] / 2, 1e-6)
-    bands = [
-        _band_sums(slab, pairs=pairs, scale_px=scale, by=max(1, int(scale / step_px)), at=candidates_px)
-        for scale in scales
-    ]
+    bands = _band_sums(slab, pairs=pairs, scales_px=scales, step_px=step_px, at=candidates_px)
     curves = _curves(bands, groups=np.arange(len(bands[0].product)), at=candidates_px)
     line = find_line(curves, rows=rows, search_px=search_px, by_majority=True)
     sigma_px = _scatter_px(bands, at=candidates_px, rows=rows, near_px=line.center_px)
@@ -146,55 +152,74 @@ def _without_trend(frames: FloatArray) -> FloatArray:
     return left
 
 
-def _binned(frames: FloatArray, *, by: int) -> FloatArray:
+def _angle_binned(frames: FloatArray, *, by: int) -> FloatArray:
     by = min(by, len(frames))
+    if by == 1:
+        return frames
     whole = len(frames) // by * by
-    binned: FloatArray = frames[:whole].reshape(-1, by, frames.shape[1]).mean(axis=1)
-    return binned
+    mean: FloatArray = frames[:whole].reshape(-1, by, frames.shape[1]).mean(axis=1)
+    return mean
 
 
-def _band_sums(slab: FloatArray, *, pairs: Pairs, scale_px: float, by: int, at: DoubleArray) -> Sums:
-    """Correlation of one band: `by` neighbouring pairs, over which its detail hardly moves, are averaged."""
+def _band_sums(
+    slab: FloatArray, *, pairs: Pairs, scales_px: list[float], step_px: float, at: DoubleArray
+) -> list[Sums]:
+    """Correlation of each band: neighbouring pairs, over which its detail hardly moves, are averaged."""
     n_rows, n_cols = slab.shape[1:]
     chosen = _group_slices(pairs.start.size)
-    taper = rim_taper(n_cols, scale_px=scale_px).astype(np.float32)
-    length = int(fft.next_fast_len(2 * n_cols, real=True))
-    index = np.round(2 * at).astype(np.intp)
-    weight = fft.rfft(taper.astype(np.float64), length)
-    product, energy = np.empty((2, len(chosen), n_rows, at.size))
-    binned_pairs = np.zeros(len(chosen))
-    for i in range(n_rows):
-        row = slab[:, i]
-        for g, part in enumerate(chosen):
-            both = row[pairs.start[part]], _opposites(row, pairs=pairs, chosen=part)
-            first, second = (_band(_binned(_without_trend(one), by=by), scale_px=scale_px) for one in both)
-            binned_pairs[g] = len(first)
-            product[g, i] = _convolved(first * taper, second * taper, length=length)[index]
-            power = np.sum(first**2 + second**2, axis=0, dtype=np.float64) / 2
-            energy[g, i] = fft.irfft(fft.rfft(power * taper, length) * weight, length)[index]
-    overlap = fft.irfft(weight**2, length)[index].clip(min=0)
-    overlap[overlap <= LEAST_OVERLAP_FRAC * np.sum(taper**2)] = 0.0
-    return Sums(product, energy, binned_pairs[:, None] * overlap / (COLS_PER_SAMPLE * scale_px))
+    mirrors = [
+        Mirror.of(n_cols, scale_px=scale, by_px=max(1, int(scale / SCALE_IN_BINS)), at_px=at)
+        for scale in scales_px
+    ]
+    by_angle = [max(1, int(scale / step_px)) for scale in scales_px]
+    product, energy = np.empty((2, len(scales_px), len(chosen), n_rows, at.size))
+
+    def some(first: int, last: int) -> None:
+        for item in range(first, last):
+            row, g = divmod(item, len(chosen))
+            both = _both(slab[:, row], pairs=pairs, chosen=chosen[g])
+            for k, (mirror, by) in enumerate(zip(mirrors, by_angle, strict=True)):
+                if k > 0:
+                    both = [binned(one, by=mirror.by_px // mirrors[k - 1].by_px) for one in both]
+                one, other = (_band(each, mirror=mirror, by=by) for each in both)
+                product[k, g, row] = mirror.at_candidates(_convolved(one, other, mirror=mirror))
+                energy[k, g, row] = mirror.energy((_power(one) + _power(other)) / 2)
+
+    in_threads(some, n_rows * len(chosen))
+    sizes = np.array([part.stop - part.start for part in chosen])
+    return [
+        Sums(
+            product[k],
+            energy[k],
+            (sizes // np.minimum(by, sizes))[:, None]
+            * np.where(mirror.enough, mirror.overlap_px, 0.0)
+            / (COLS_PER_SAMPLE * mirror.scale_px),
+        )
+        for k, (mirror, by) in enumerate(zip(mirrors, by_angle, strict=True))
+    ]
 
 
-def _convolved(first: FloatArray, second: FloatArray, *, length: int) -> DoubleArray:
-    """Sum over the pairs of the convolution of one with the other: at 2c, the product mirrored about c."""
-    workers = get_num_threads()
-    spectrum = fft.rfft(first, length, axis=-1, workers=workers)
-    spectrum *= fft.rfft(second, length, axis=-1, workers=workers)
-    return np.asarray(fft.irfft(spectrum.sum(axis=0, dtype=np.complex128), length))
+def _both(row: FloatArray, *, pairs: Pairs, chosen: slice) -> list[FloatArray]:
+    """Frames (pair, col) of a group of pairs and their opposites, without what is slow in them."""
+    return [
+        _without_trend(row[pairs.start[chosen]]),
+        _without_trend(_opposites(row, pairs=pairs, chosen=chosen)),
+    ]
 
 
-def _band(frames: FloatArray, *, scale_px: float) -> FloatArray:
-    """Band between two Gaussians of `scale_px` and twice that, the frames continued by their edges."""
-    n_cols, workers = frames.shape[-1], get_num_threads()
-    margin = int(8 * scale_px) + 1
-    length = int(fft.next_fast_len(n_cols + 2 * margin, real=True))
-    padded = np.pad(frames, ((0, 0), (margin, length - n_cols - margin)), mode="edge")
-    fine = np.exp(-2 * (np.pi * fft.rfftfreq(length) * scale_px) ** 2)
-    spectrum = fft.rfft(padded, axis=-1, workers=workers) * (fine - fine**4).astype(np.float32)
-    band: FloatArray = fft.irfft(spectrum, length, axis=-1, workers=workers)[:, margin : margin + n_cols]
-    return band
+def _band(frames: FloatArray, *, mirror: Mirror, by: int) -> FloatArray:
+    return np.asarray(band_pass(_angle_binned(frames, by=by), band_kernel(mirror.scale_px / mirror.by_px)))
+
+
+def _power(lines: FloatArray) -> DoubleArray:
+    return np.asarray(np.einsum("ij,ij->j", lines, lines, dtype=np.float64))
+
+
+def _convolved(first: FloatArray, second: FloatArray, *, mirror: Mirror) -> NDArray[np.complex128]:
+    """Spectrum of the sum over the pairs of the convolution of one with the other."""
+    spectrum = fft.rfft(first * mirror.taper, mirror.length, axis=-1)
+    other = fft.rfft(second * mirror.taper, mirror.length, axis=-1)
+    return np.asarray(np.einsum("ij,ij->j", spectrum, other, dtype=np.complex128))
 
 
 def _curves(bands: list[Sums], *, groups: NDArray[np.intp], at: DoubleArray) -> Curves:

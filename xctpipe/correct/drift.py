@@ -2,12 +2,14 @@
 
 import numpy as np
 
+from xctpipe.correct.threads import in_threads
 from xctpipe.scan import DoubleArray, FloatArray
 
 _BLOCKS = 8
 _MOST_TERMS = 400
 _SURE = 4.0
 _OUTLIER_SIGMAS = 4.0
+_FRAMES_AT_ONCE = 64
 
 
 def beam_drift(log_rows: FloatArray) -> FloatArray:
@@ -31,9 +33,14 @@ def beam_drift(log_rows: FloatArray) -> FloatArray:
     n_angles, _, width = log_rows.shape
     if n_angles < 2 * _BLOCKS or width < 2 * _BLOCKS:
         return np.ones(n_angles, np.float32)
-    blocks = np.stack(
-        [part.mean(axis=(1, 2), dtype=np.float64) for part in np.array_split(log_rows, _BLOCKS, axis=2)]
-    )
+    blocks = np.empty((_BLOCKS, n_angles))
+    parts = np.array_split(log_rows, _BLOCKS, axis=2)
+
+    def frames(first: int, last: int) -> None:
+        for block, part in zip(blocks, parts, strict=True):
+            block[first:last] = part[first:last].mean(axis=(1, 2), dtype=np.float64)
+
+    in_threads(frames, n_angles, block=_FRAMES_AT_ONCE)
     basis = _smooth_basis(n_angles)
     mean = blocks.mean(axis=0)
     terms = _terms(mean, basis)

@@ -1,21 +1,28 @@
 """From raw frames to transmission and its logarithm: dark, flat, beam intensity of each frame."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from xctpipe.correct.fused import NONE, Specks, one_pass
+from xctpipe.correct.light import Light, Times
+from xctpipe.correct.logarithm import LEAST, minus_log_row
 from xctpipe.correct.threads import in_threads
 from xctpipe.scan import FloatArray, RawArray, Span
 
 DEAD_FRAC = 0.01
 """A pixel whose flat minus dark is below this part of its row's median sees no beam."""
 
+FLOOR = 1e-4
+"""Transmission of one photon of a beam of 10^4."""
+
+FrameIndex = NDArray[np.integer[Any]]
+
 _SATURATED_FRAC = 0.5
 _BLIND_FRAC = 0.95
 _WORTH_SAYING_FRAC = 0.001
-_COMPILED_TYPES = ("uint8", "uint16", "float32")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +50,68 @@ class FlatField:
         flats = [flat[rows] for flat in (self.flats[:1] if patterns else self.flats)]
         return _beam(np.mean(flats, axis=0, dtype=np.float32), self.dark[rows])
 
-    def correct(self, raw: RawArray, *, gain: FloatArray | None = None) -> FloatArray:
-        """Transmission of the raw frames (angle, row, col); see `flat_field`."""
-        return flat_field(raw, dark=self.dark, flats=self.flats, weight=self.weight, gain=gain)
+    def correct(
+        self,
+        raw: RawArray,
+        *,
+        gain: FloatArray | None = None,
+        frames: FrameIndex | None = None,
+        specks: Specks = NONE,
+    ) -> FloatArray:
+        """Transmission of raw frames (frame, row, col), see `flat_field`: (angle, row, col).
+
+        Parameters
+        ----------
+        raw : (frame, row, col), any integer or float type.
+        gain : (frame,), intensity of the beam in each frame relative to the flats; absent: 1.
+        frames : (angle,), which frames to use, ascending; absent: all.
+        specks : zingers to take out in the same pass, as the step does it by itself.
+        """
+        return self._one_pass(raw, gain=gain, frames=frames, specks=specks)[0]
+
+    def lines(
+        self,
+        raw: RawArray,
+        *,
+        floor: float = FLOOR,
+        gain: FloatArray | None = None,
+        frames: FrameIndex | None = None,
+        specks: Specks = NONE,
+    ) -> tuple[FloatArray, int]:
+        """What `minus_log` makes of `correct`, in the same pass: line integrals, and how many were raised."""
+        return self._one_pass(raw, gain=gain, frames=frames, specks=specks, floor=floor)
+
+    def _one_pass(
+        self,
+        raw: RawArray,
+        *,
+        gain: FloatArray | None,
+        frames: FrameIndex | None,
+        specks: Specks,
+        floor: float | None = None,
+    ) -> tuple[FloatArray, int]:
+        _check_shapes(raw, self, gain)
+        used = _checked_frames(frames, raw.shape[0])
+        return one_pass(
+            raw, light=self._light(), times=self._times(used, raw.shape[0], gain), specks=specks, floor=floor
+        )
+
+    def _light(self) -> Light:
+        dark = np.ascontiguousarray(self.dark, np.float32)
+        beams = [_beam(np.asarray(flat, np.float32), dark) for flat in self.flats]
+        slopes = np.empty((beams[0].shape[0], len(beams) - 1, beams[0].shape[1]), np.float32)
+        for k, beam in enumerate(beams[1:]):
+            np.subtract(beam, beams[0], out=slopes[:, k])
+        return Light(dark, np.ascontiguousarray(beams[0]), slopes)
+
+    def _times(self, used: FrameIndex, n_frames: int, gain: FloatArray | None) -> Times:
+        mix = np.zeros((n_frames, 1), np.float32)
+        if self.weight is not None:
+            mix = np.asarray(self.weight, np.float32).reshape(n_frames, -1)
+        scale = np.ones(n_frames, np.float32)
+        if gain is not None:
+            scale = (1.0 / np.asarray(gain)).astype(np.float32)
+        return Times(used, mix[used], scale[used])
 
 
 def flat_field(
@@ -80,43 +146,24 @@ def flat_field(
     ValueError
         Shapes that do not belong together.
     """
-    _check_shapes(raw, dark, flats, weight, gain)
-    n_angles = raw.shape[0]
-    beams = [_beam(np.asarray(flat, np.float32), np.asarray(dark, np.float32)) for flat in flats]
-    others = range(1, len(beams)) if len(beams) > 1 else range(1)
-    slopes = np.stack([beams[i] - beams[0] for i in others])
-    mix = np.zeros((n_angles, 1), np.float32) if weight is None else np.asarray(weight, np.float32)
-    mix = mix.reshape(n_angles, -1)
-    scale = np.ones(n_angles, np.float32) if gain is None else (1.0 / np.asarray(gain)).astype(np.float32)
-    offset = np.ascontiguousarray(dark, np.float32)
-    compiled = raw.dtype.newbyteorder("=") if raw.dtype.name in _COMPILED_TYPES else np.dtype(np.float32)
-    out = np.empty(raw.shape, np.float32)
-
-    def frames(first: int, last: int) -> None:
-        part = slice(first, last)
-        counts = np.ascontiguousarray(raw[part], compiled)
-        _correct_frames(counts, offset, beams[0], slopes, mix[part], scale[part], out[part])
-
-    in_threads(frames, n_angles, block=16)
-    return out
+    return FlatField(dark, flats, weight).correct(raw, gain=gain)
 
 
-def minus_log(transmission: FloatArray, *, floor: float = 1e-4) -> tuple[FloatArray, int]:
+def minus_log(transmission: FloatArray, *, floor: float = FLOOR) -> tuple[FloatArray, int]:
     """Attenuation -log(transmission), and how many pixels were below `floor` and raised to it.
 
     The default floor is one photon of a beam of 10^4; it gives zero and negative transmission (less
-    light than the dark frame) and NaN the largest attenuation that can be measured, 9.2.
+    light than the dark frame) and NaN the largest attenuation that can be measured, 9.2. A floor below the
+    least normal number of float32 is raised to that.
     """
     out = np.empty(transmission.shape, np.float32)
     below = np.zeros(transmission.shape[0], np.int64)
-    lowest = np.float32(floor)
+    lowest = np.float32(max(floor, LEAST))
 
     def frames(first: int, last: int) -> None:
-        part = slice(first, last)
-        below[part] = [np.count_nonzero(~(frame >= lowest)) for frame in transmission[part]]
-        np.fmax(transmission[part], lowest, out=out[part])
-        np.log(out[part], out=out[part])
-        np.negative(out[part], out=out[part])
+        for t in range(first, last):
+            np.copyto(out[t], transmission[t], casting="same_kind")
+            below[t] = minus_log_row(out[t].reshape(-1), lowest)
 
     in_threads(frames, transmission.shape[0], block=16)
     return out, int(below.sum())
@@ -157,22 +204,26 @@ def check_dark_flat(
     return errors, warnings
 
 
-def _check_shapes(
-    raw: RawArray,
-    dark: FloatArray,
-    flats: tuple[FloatArray, ...],
-    weight: FloatArray | None,
-    gain: FloatArray | None,
-) -> None:
+def _check_shapes(raw: RawArray, field: FlatField, gain: FloatArray | None) -> None:
+    flats, weight = field.flats, field.weight
     if not flats or (len(flats) > 1 and weight is None):
         raise ValueError(f"{len(flats)} flats: give one, or more with their weight in each frame")
     if weight is not None and weight.size != raw.shape[0] * max(1, len(flats) - 1):
         raise ValueError(f"weight of shape {weight.shape} for {raw.shape[0]} frames and {len(flats)} flats")
-    for name, frame in [("dark", dark), *(("flat", flat) for flat in flats)]:
+    for name, frame in [("dark", field.dark), *(("flat", flat) for flat in flats)]:
         if frame.shape != raw.shape[1:]:
             raise ValueError(f"{name} of shape {frame.shape} for frames of {raw.shape[1:]}")
     if gain is not None and gain.shape != raw.shape[:1]:
         raise ValueError(f"gain of shape {gain.shape} for {raw.shape[0]} frames")
+
+
+def _checked_frames(frames: FrameIndex | None, n: int) -> FrameIndex:
+    used = np.arange(n) if frames is None else np.asarray(frames)
+    if used.ndim != 1 or not np.issubdtype(used.dtype, np.integer):
+        raise ValueError(f"frames of shape {used.shape} and type {used.dtype}: give ascending whole numbers")
+    if used.size and (used[0] < 0 or used[-1] >= n or (np.diff(used) <= 0).any()):
+        raise ValueError(f"frames {used.min()} to {used.max()} of {n}: give each once, ascending")
+    return used.astype(np.int64)
 
 
 def _beam(flat: FloatArray, dark: FloatArray) -> FloatArray:
@@ -182,38 +233,3 @@ def _beam(flat: FloatArray, dark: FloatArray) -> FloatArray:
     lowest = np.maximum(DEAD_FRAC * np.nanmedian(beam, axis=1, keepdims=True), 0)
     beam[~(beam > lowest)] = np.nan
     return beam
-
-
-@numba.njit(cache=True, nogil=True)
-def _correct_frames(raw, dark, beam, slopes, mix, scale, out):  # type: ignore[no-untyped-def]
-    n_angles, n_rows, n_cols = raw.shape
-    more = slopes.shape[0] > 1
-    for t in range(n_angles):
-        for r in range(n_rows):
-            row = out[t, r]
-            for c in range(n_cols):
-                light = beam[r, c] + mix[t, 0] * slopes[0, r, c]
-                if more:
-                    for k in range(1, slopes.shape[0]):
-                        light += mix[t, k] * slopes[k, r, c]
-                row[c] = (np.float32(raw[t, r, c]) - dark[r, c]) / light
-                row[c] *= scale[t]
-            _bridge(row)
-
-
-@numba.njit(cache=True, nogil=True)
-def _bridge(row):  # type: ignore[no-untyped-def]
-    """Interpolate a row linearly, in place, across what is not finite."""
-    n = row.size
-    last = -1
-    for c in range(n):
-        if not np.isfinite(row[c]):
-            continue
-        if last < 0:
-            row[:c] = row[c]
-        elif c - last > 1:
-            step = (row[c] - row[last]) / np.float32(c - last)
-            for k in range(last + 1, c):
-                row[k] = row[last] + step * np.float32(k - last)
-        last = c
-    row[last + 1 :] = row[last] if last >= 0 else np.float32(1)

@@ -2,21 +2,32 @@
 
 from typing import Annotated
 
-import numba
-import numpy as np
 from annotated_types import Ge, Gt
 
-from xctpipe.correct.threads import in_threads
-from xctpipe.scan import FloatArray
+from xctpipe.correct.flat import FlatField, FrameIndex
+from xctpipe.correct.fused import Specks, one_pass
+from xctpipe.scan import FloatArray, RawArray
 from xctpipe.steps import step
 
 NOISE_SIGMAS = 5.0
 """A zinger stands above the noise by this many standard deviations, whatever the threshold."""
 
-_SAMPLES_PER_ROW = 20_000
+
+def zingers_after_flat(
+    raw: RawArray,
+    field: FlatField,
+    *,
+    gain: FloatArray | None,
+    frames: FrameIndex | None,
+    threshold_frac: float,
+    size_px: int,
+) -> FloatArray:
+    """What `zingers` makes of the transmission of raw frames, to the bit, without writing that to memory."""
+    specks = Specks(threshold_frac, size_px, NOISE_SIGMAS)
+    return field.correct(raw, gain=gain, frames=frames, specks=specks)
 
 
-@step(halo=0)
+@step(halo=0, after_flat=zingers_after_flat)
 def zingers(
     slab: FloatArray,
     *,
@@ -46,84 +57,4 @@ def zingers(
     ----------
     .. [1] Vo, Atwood, Drakopoulos, Connolley, Opt. Express 29, 17849 (2021), doi:10.1364/OE.418448
     """
-    slab = np.ascontiguousarray(slab)
-    out = slab.copy()
-
-    def rows(first: int, last: int) -> None:
-        for row in range(first, last):
-            noise = _noise(slab, row, size_px, _SAMPLES_PER_ROW)
-            _replace(slab, row, threshold_frac, size_px, NOISE_SIGMAS * noise, out)
-
-    in_threads(rows, slab.shape[1])
-    return out
-
-
-@numba.njit(cache=True, nogil=True)
-def _mirror(i, n):  # type: ignore[no-untyped-def]
-    """Index in range(n) of position i when the border pixel is the mirror."""
-    if n == 1:
-        return 0
-    i = abs(i) % (2 * n - 2)
-    return i if i < n else 2 * n - 2 - i
-
-
-@numba.njit(cache=True, nogil=True)
-def _around(slab, t, row, c, size, near):  # type: ignore[no-untyped-def]
-    """Median of the 8 pixels at offsets of `size` frames and columns."""
-    n_angles, _, n_cols = slab.shape
-    n = 0
-    for dt in (-size, 0, size):
-        for dc in (-size, 0, size):
-            if dt != 0 or dc != 0:
-                near[n] = slab[_mirror(t + dt, n_angles), row, _mirror(c + dc, n_cols)]
-                n += 1
-    near.sort()
-    return np.float32(0.5) * (near[3] + near[4])
-
-
-@numba.njit(cache=True, nogil=True)
-def _noise(slab, row, size, n_samples):  # type: ignore[no-untyped-def]
-    """Robust s of a noise whose standard deviation is s times the square root of transmission."""
-    n_angles, _, n_cols = slab.shape
-    n_pixels = n_angles * n_cols
-    n = min(n_pixels, n_samples)
-    near = np.empty(8, np.float32)
-    deviation = np.zeros(n, np.float32)
-    for i in range(n):
-        pixel = i * n_pixels // n
-        t, c = pixel // n_cols, pixel % n_cols
-        middle = _around(slab, t, row, c, size, near)
-        if middle > 0:
-            deviation[i] = abs(slab[t, row, c] - middle) / np.sqrt(middle)
-    return 1.4826 * np.median(deviation)
-
-
-@numba.njit(cache=True, nogil=True)
-def _brightest_beside(slab, t, row, c, size):  # type: ignore[no-untyped-def]
-    n_angles, _, n_cols = slab.shape
-    brightest = slab[_mirror(t + 1, n_angles), row, c]
-    for dt in (-1, 1):
-        for dc in range(-size, size + 1):
-            brightest = max(brightest, slab[_mirror(t + dt, n_angles), row, _mirror(c + dc, n_cols)])
-    return brightest
-
-
-@numba.njit(cache=True, nogil=True)
-def _replace(slab, row, threshold, size, noise, out):  # type: ignore[no-untyped-def]
-    n_angles, _, n_cols = slab.shape
-    near = np.empty(8, np.float32)
-    for t in range(n_angles):
-        before, after = _mirror(t - 1, n_angles), _mirror(t + 1, n_angles)
-        for c in range(n_cols):
-            value = slab[t, row, c]
-            # two comparisons decide nearly every pixel
-            if value <= slab[before, row, c] or value <= slab[after, row, c]:
-                continue
-            bound = max(slab[before, row, c], slab[after, row, c])
-            if value - bound <= threshold * bound:
-                continue
-            middle = _around(slab, t, row, c, size, near)
-            # one photon more, so that the noise does not vanish with the light
-            excess = max(threshold * middle, noise * np.sqrt(max(middle, 0.0) + noise * noise))
-            if value - middle > excess and value - _brightest_beside(slab, t, row, c, size) > excess:
-                out[t, row, c] = middle
+    return one_pass(slab, specks=Specks(threshold_frac, size_px, NOISE_SIGMAS))[0]

@@ -1,13 +1,17 @@
 """The rotation axis of a scan from its rows and its opposite frames."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xctpipe.center import OPPOSITE_PAIRS, CenterResult, Opposites, find_center, opposite_frames
+from xctpipe.correct.threads import in_threads
 from xctpipe.scan import FloatArray
 from xctpipe.survey.look import Look
 from xctpipe.survey.model import Axis, CenterChoice, Rows
 
 FRAMES_PER_END = 8
+FRAMES_AT_ONCE = 8
+ROWS_AT_ONCE = 64
 OPPOSITE_GROUPS = 16
 OFFSET_OVERLAP_FRAC = 0.75
 """Opposite frames that share less: the axis is an eighth of the width and more off the middle."""
@@ -68,12 +72,36 @@ def _opposites(look: Look) -> Opposites:
     n_rows = height // bin_rows
     groups = min(OPPOSITE_GROUPS, max(4, n_rows // 32), n_rows)
     used = n_rows // groups * groups
-    lines = [_binned(look.whole_frame(int(frame)), by=bin_rows)[:used] for frame in frames]
+    lines = np.empty((frames.size, used, scan.shape[2]), np.float32)
+    look, first = look.by_first_flat, 0
+    for run in _runs(frames):
+        read = look.whole_frames((int(run[0]), int(run[-1]) + 1))
+        lines[first : first + run.size] = _binned(read, by=bin_rows)[:, :used]
+        first += run.size
     rows = survey.first_pixel[0] + np.arange(used, dtype=np.float64) * bin_rows + (bin_rows - 1) / 2
-    return Opposites(np.stack(lines), chosen, rows, survey.angles_rad, groups)
+    return Opposites(lines, chosen, rows, survey.angles_rad, groups)
 
 
-def _binned(frame: FloatArray, *, by: int) -> FloatArray:
-    height = frame.shape[0] // by * by
-    binned: FloatArray = frame[:height].reshape(-1, by, frame.shape[1]).mean(axis=1, dtype=np.float32)
-    return binned
+def _runs(frames: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Neighbouring frames, a few at a time, that are read together."""
+    breaks = np.flatnonzero(np.diff(frames) != 1) + 1
+    return [
+        run[first : first + FRAMES_AT_ONCE]
+        for run in np.split(frames, breaks)
+        for first in range(0, run.size, FRAMES_AT_ONCE)
+    ]
+
+
+def _binned(frames: FloatArray, *, by: int) -> FloatArray:
+    """Means of `by` neighbouring rows: (frame, row, col)."""
+    if by == 1:
+        return frames
+    n_frames, height, n_cols = frames.shape
+    out = np.empty((n_frames, height // by, n_cols), np.float32)
+
+    def rows(first: int, last: int) -> None:
+        part = frames[:, first * by : last * by].reshape(n_frames, -1, by, n_cols)
+        part.mean(axis=2, dtype=np.float32, out=out[:, first:last])
+
+    in_threads(rows, out.shape[1], block=ROWS_AT_ONCE)
+    return out

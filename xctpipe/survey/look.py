@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numba
 import numpy as np
 
 from xctpipe.correct.flat import minus_log
+from xctpipe.correct.threads import in_threads
 from xctpipe.scan import FloatArray, RawArray, Scan, Span
 from xctpipe.staging import read_spans
 from xctpipe.steps import BoundStep, Facts, halo_rows
@@ -13,6 +15,7 @@ from xctpipe.survey.model import Rows, Survey
 
 BAND_MARGIN_ROWS = 1
 """Each row is the mean with so many neighbours on both sides."""
+FRAMES_AT_ONCE = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,17 +38,17 @@ class Look:
         for (first, last), span, raw in zip(wanted, spans, read_spans(self.scan.frames, spans), strict=True):
             slab = self.survey.transmission(raw, rows=span)
             slab = self._moved(slab, self.survey, rows=span)
-            yield slab[:, first - span[0] : last - span[0]].mean(axis=1, keepdims=True)
+            yield _mean_row(slab[:, first - span[0] : last - span[0]])
 
-    def whole_frame(self, frame: int) -> FloatArray:
-        """Line integrals of one frame by the first flat alone: (row, col).
+    @property
+    def by_first_flat(self) -> "Look":
+        """The scan seen by the first flat alone.
 
         Frames of either end of the scan are compared: what one flat has wrong is the same in all of them and
         drops out, what two flats have wrong does not.
         """
         flat = replace(self.survey.flat, flats=self.survey.flat.flats[:1], weight=None)
-        look = replace(self, survey=replace(self.survey, flat=flat))
-        return np.asarray(look.whole_frames((frame, frame + 1))[0])
+        return replace(self, survey=replace(self.survey, flat=flat))
 
     def whole_frames(self, frames: Span) -> FloatArray:
         """Line integrals of frames [f0, f1): (frame, row, col)."""
@@ -81,3 +84,29 @@ def _some_frames(survey: Survey, frames: Span) -> Survey:
         gain=None if gain is None else gain[part],
         shifts_px=None if shifts is None else shifts[part],
     )
+
+
+def _mean_row(slab: FloatArray) -> FloatArray:
+    """Mean over the rows: (angle, 1, col)."""
+    out = np.empty((slab.shape[0], 1, slab.shape[2]), np.float32)
+
+    def frames(first: int, last: int) -> None:
+        _add_rows(slab[first:last], out[first:last, 0])
+
+    in_threads(frames, len(slab), block=FRAMES_AT_ONCE)
+    return out
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _add_rows(slab: FloatArray, out: FloatArray) -> None:
+    n_rows = slab.shape[1]
+    scale = np.float32(1.0) / np.float32(n_rows)
+    for i in range(slab.shape[0]):
+        total = out[i]
+        total[:] = slab[i, 0]
+        for r in range(1, n_rows):
+            line = slab[i, r]
+            for j in range(total.size):
+                total[j] += line[j]
+        for j in range(total.size):
+            total[j] *= scale

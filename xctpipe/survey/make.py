@@ -8,6 +8,7 @@ import numpy as np
 from xctpipe.center import choose_rows, row_detail
 from xctpipe.correct.drift import beam_drift
 from xctpipe.correct.flat import minus_log
+from xctpipe.correct.threads import in_threads
 from xctpipe.errors import BadScan
 from xctpipe.progress import progress
 from xctpipe.recon.cylinder import BAD_FIT_FRAC, Seen, Tube, fit_cell
@@ -22,6 +23,9 @@ from xctpipe.survey.shifts import with_shifts
 LEAST_SPAN_RAD = np.pi / 6
 SURVEY_ROWS = 12
 """Rows read for the axis, the drift and the noise: enough for a spread, few enough to be quick."""
+LEVEL_COLUMNS = 256
+"""Columns that tell whether a frame is blank: an even choice of so many, or up to twice that."""
+FRAMES_AT_ONCE = 64
 
 
 def make_survey(
@@ -59,10 +63,11 @@ def make_survey(
     rows = pick_rows(look)
     slab = _bands(look, rows)
     good = _good_frames(slab)
-    lines, _ = minus_log(slab[good], floor=survey.floor)
+    lines, _ = minus_log(slab if good.all() else slab[good], floor=survey.floor)
+    del slab
     gain = None if scan.log_absorption else beam_drift(lines)
     if gain is not None:
-        lines += np.log(gain)[:, None, None]
+        _add_to_frames(lines, np.log(gain))
         gain = _spread(gain, good)
     survey = replace(survey, angles_rad=scan.angles_rad[good], good=good, gain=gain)
     axis = find_axis(replace(look, survey=survey), lines, rows=rows, center=center)
@@ -98,19 +103,30 @@ def _with_cell(survey: Survey, lines: FloatArray, *, rows: Rows, tube: Tube, fac
 
 
 def _bands(look: Look, rows: Rows) -> FloatArray:
-    bands = []
+    slab = np.empty((look.scan.shape[0], len(rows), look.scan.shape[2]), np.float32)
     with progress(f"{look.scan.name}: survey", total=len(rows), unit="rows") as bar:
-        for band in look.bands(rows):
-            bands.append(band)
+        for i, band in enumerate(look.bands(rows)):
+            slab[:, i] = band[:, 0]
             bar.advance(1)
-    return np.concatenate(bands, axis=1)
+    return slab
+
+
+def _add_to_frames(lines: FloatArray, values: FloatArray) -> None:
+    """Add one number to each frame."""
+
+    def frames(first: int, last: int) -> None:
+        lines[first:last] += values[first:last, None, None]
+
+    if values.any():
+        in_threads(frames, len(lines), block=FRAMES_AT_ONCE)
 
 
 def pick_rows(look: Look) -> Rows:
     """Detector rows that hold detail in two opposite projections, spread over the height."""
     angles, height = look.scan.angles_rad, look.scan.shape[1]
     turned = np.abs(np.mod(angles - angles[0], 2 * np.pi) - np.pi)
-    first, opposite = (look.whole_frame(frame) for frame in (0, int(turned.argmin())))
+    look = look.by_first_flat
+    first, opposite = (look.whole_frames((i, i + 1))[0] for i in (0, int(turned.argmin())))
     detail = row_detail(first, opposite[:, ::-1])
     rows = choose_rows(detail, n=min(SURVEY_ROWS, height))
     if not rows.size:  # nothing to see anywhere: the search for the axis will say so
@@ -119,7 +135,14 @@ def pick_rows(look: Look) -> Rows:
 
 
 def _good_frames(slab: FloatArray) -> Mask:
-    level = np.median(slab, axis=(1, 2))
+    n_angles, _, n_cols = slab.shape
+    level = np.empty(n_angles, np.float32)
+    every = max(1, n_cols // LEVEL_COLUMNS)
+
+    def frames(first: int, last: int) -> None:
+        level[first:last] = np.median(slab[first:last, :, ::every], axis=(1, 2))
+
+    in_threads(frames, n_angles, block=FRAMES_AT_ONCE)
     middle = float(np.median(level[np.isfinite(level)])) if np.isfinite(level).any() else 0.0
     good = np.isfinite(level) & (level > 0.05 * middle) & (level < 20.0 * middle)
     if good.sum() < 3:

@@ -66,12 +66,18 @@ class Survey:
     """Where the cell is, where rows are completed from it."""
     warnings: tuple[str, ...] = ()
 
-    def transmission(self, raw: RawArray, *, rows: Span) -> FloatArray:
-        """Transmission of raw rows [r0, r1), good frames only: (angle, row, col)."""
+    def transmission(self, raw: RawArray, *, rows: Span, first: BoundStep | None = None) -> FloatArray:
+        """Transmission of raw rows [r0, r1), good frames only: (angle, row, col).
+
+        `first` is a step to do in the same pass; it must have a form that knows the flat field.
+        """
         if not self.takes_log:
             raw = np.exp(-raw.astype(np.float32))
-        slab = self.flat.rows(rows).correct(raw, gain=self.gain)
-        return slab if self.good.all() else slab[self.good]
+        field, frames = self.flat.rows(rows), None if self.good.all() else np.flatnonzero(self.good)
+        fused = None if first is None else first.after_flat
+        if fused is not None:
+            return fused(raw, field, gain=self.gain, frames=frames)
+        return field.correct(raw, gain=self.gain, frames=frames)
 
     def facts(self, known: Facts, *, rows: Rows) -> Facts:
         """What is known of a scan, with what steps may ask about a slab of these rows."""

@@ -1,0 +1,70 @@
+"""Arguments and options of the command line that several commands share, or that are long to explain."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RawPath = Annotated[
+    Path, typer.Argument(help="raw data: a folder of scans, a scan's folder, or a file", metavar="RAW")
+]
+RecipeFile = Annotated[Path, typer.Argument(help="the recipe, a TOML file", metavar="RECIPE")]
+RunOrVolume = Annotated[
+    Path, typer.Argument(help="the recipe's run_folder, or one volume (*.ome.zarr)", metavar="RUN")
+]
+SomeScans = Annotated[
+    list[str] | None, typer.Option("--scan", help="name or glob of a scan, may be repeated; absent: all")
+]
+VolumeKind = Annotated[
+    str | None, typer.Option("--volume", help="edge (when absent) or mass", metavar="edge|mass")
+]
+SomeRows = Annotated[
+    str | None, typer.Option("--rows", help="detector rows A:B, B left out; absent: all", metavar="A:B")
+]
+
+ExportKind = Annotated[
+    str, typer.Option("--to", help="one file for each slice, or one for each scan", metavar="tiff|hdf5")
+]
+ExportType = Annotated[
+    str | None, typer.Option("--dtype", help="uint8, uint16 or float32; absent: that of the volume")
+]
+ValueRange = Annotated[
+    str | None,
+    typer.Option("--range", help="values in cm^-1 of 0 and of the largest integer", metavar="LOW:HIGH"),
+]
+
+BenchSize = Annotated[
+    str | None,
+    typer.Option(
+        "--size", help="a slab of HEX is 3001x64x3200; absent: 1001x16x1024", metavar="ANGLESxROWSxCOLUMNS"
+    ),
+]
+Quick = Annotated[bool, typer.Option("--quick", help="small arrays, 181x16x256: everything in half a minute")]
+OnlyCases = Annotated[
+    str | None, typer.Option("--only", help="cases or groups whose name begins so, or fits the glob")
+]
+Pairs = Annotated[
+    int | None,
+    typer.Option(min=1, help="how often each pair is timed; absent: up to 5 times, slow ones once"),
+]
+Peers = Annotated[bool, typer.Option("--peers/--no-peers", help="time other programs too")]
+JsonFile = Annotated[Path, typer.Option("--json", help="where all numbers are written; replaced")]
+Scratch = Annotated[
+    Path | None, typer.Option(help="folder with room for raw frames and a volume; absent: the system's")
+]
+
+RunFolder = Annotated[Path, typer.Argument(help="the recipe's run_folder", metavar="RUN")]
+RecipeOut = Annotated[Path, typer.Option("--out", "-o", help="where to write the recipe")]
+FileEnergy = Annotated[float | None, typer.Option(help="photon energy, if the file has none", min=1)]
+FilePixel = Annotated[float | None, typer.Option(help="pixel size, if the file has none", min=0.001)]
+Sweep = Annotated[
+    str | None, typer.Option(help="center.center_px=START:STOP:STEP, or correct.STEP.PARAMETER=...")
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="discard what earlier runs made of these scans")]
+_COMPARED = "a run folder, a volume, a folder of TIFF slices or an HDF5 file"
+ComparedA = Annotated[Path, typer.Argument(help=_COMPARED, metavar="RUN_A")]
+ComparedB = Annotated[Path, typer.Argument(help=_COMPARED, metavar="RUN_B")]
+Pictures = Annotated[
+    Path | None, typer.Option(help="picture (.png) or folder of pictures; absent: beside RUN_A")
+]
+SomeColumns = Annotated[str | None, typer.Option(help="detector columns to keep; absent: all", metavar="A:B")]
