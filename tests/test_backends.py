@@ -68,7 +68,7 @@ def recipe_of(**reconstruct: Any) -> Recipe:
 class TestOptions:
     def test_absent_ones_have_the_defaults_of_the_signature(self) -> None:
         assert recon.check_options("algotom", filter_name="ramp", options={}) == {"algorithm": "fbp"}
-        assert recon.check_options("fourier", filter_name="ramp", options={}) == {}
+        assert recon.check_options("fourier", filter_name="ramp", options={}) == {"tolerance": 2e-4}
 
     @pytest.mark.usefixtures("with_astra")
     @pytest.mark.parametrize(

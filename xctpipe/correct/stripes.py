@@ -5,8 +5,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge
 
-from xctpipe.correct.sorting import sort_row
-from xctpipe.correct.threads import in_threads
+from xctpipe.correct.sorting import sort_rows
 from xctpipe.scan import FloatArray
 from xctpipe.steps import step
 
@@ -34,10 +33,5 @@ def stripes_sorting(slab: FloatArray, *, size_px: Annotated[int, Ge(1)] = 21) ->
     """
     slab = np.ascontiguousarray(slab)
     out = np.empty(slab.shape, np.float32)
-
-    def rows(first: int, last: int) -> None:
-        for row in range(first, last):
-            sort_row(slab, out, row=row, to_row=row, size=size_px)
-
-    in_threads(rows, slab.shape[1])
+    sort_rows(slab, out, size=size_px)
     return out
