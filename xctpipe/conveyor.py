@@ -142,26 +142,30 @@ def compute(box: list[RawArray], piece: Piece, *, job: Job, clock: Clock) -> Ite
                 transmission = clock.time(method.phase.name, method.phase, transmission, facts)
             for rows in batches:
                 part = transmission[:, rows[0] - read[0] : rows[1] - read[0]]
-                if (kind, rows) == (method.kinds[-1], batches[-1]):
-                    del transmission  # as large as the lines, and no longer needed
-                parts = [part]
+                view = survey.view_after(method.chain, np.arange(*rows))
+                # what nobody needs any more is turned into line integrals where it is
+                spent = kind == method.kinds[-1]
+                lines = clock.time("log", log_of, part, survey=survey, view=view, spent=spent)
                 del part
-                yield Block(kind, slices(parts, rows=rows, survey=survey, method=method, clock=clock))
+                if spent and rows == batches[-1]:
+                    del transmission
+                own = [lines]
+                del lines
+                yield Block(kind, slices(own, view=view, survey=survey, method=method, clock=clock))
 
 
-def slices(box: list[FloatArray], *, rows: Span, survey: Survey, method: Method, clock: Clock) -> FloatArray:
-    """Slices (z, y, x) in cm^-1 of the rows whose transmission is in `box`, out of which it is taken."""
-    view = survey.view_after(method.chain, np.arange(*rows))
-    lines = clock.time("log", log_of, box.pop(), survey=survey, view=view)
+def slices(box: list[FloatArray], *, view: View, survey: Survey, method: Method, clock: Clock) -> FloatArray:
+    """Slices (z, y, x) in cm^-1 of the line integrals in `box`, out of which they are taken."""
+    lines = box.pop()
     made: FloatArray = clock.time(
         "reconstruct", reconstruct_lines, lines, view=view, method=method, cell=survey.cell
     )
     return made
 
 
-def log_of(transmission: FloatArray, *, survey: Survey, view: View) -> FloatArray:
-    """Line integrals of a slab of transmission."""
-    lines, _ = minus_log(transmission, floor=survey.floor)
+def log_of(transmission: FloatArray, *, survey: Survey, view: View, spent: bool = False) -> FloatArray:
+    """Line integrals of a slab of transmission, which takes their place where it is `spent`."""
+    lines, _ = minus_log(transmission, floor=survey.floor, out=transmission if spent else None)
     if view.period_rad != np.pi:
         # backends weight angles over half a turn
         whole = angular_weights(view.angles_rad, period_rad=view.period_rad)

@@ -149,24 +149,27 @@ def flat_field(
     return FlatField(dark, flats, weight).correct(raw, gain=gain)
 
 
-def minus_log(transmission: FloatArray, *, floor: float = FLOOR) -> tuple[FloatArray, int]:
+def minus_log(
+    transmission: FloatArray, *, floor: float = FLOOR, out: FloatArray | None = None
+) -> tuple[FloatArray, int]:
     """Attenuation -log(transmission), and how many pixels were below `floor` and raised to it.
 
     The default floor is one photon of a beam of 10^4; it gives zero and negative transmission (less
     light than the dark frame) and NaN the largest attenuation that can be measured, 9.2. A floor below the
-    least normal number of float32 is raised to that.
+    least normal number of float32 is raised to that. `out` may be `transmission` itself.
     """
-    out = np.empty(transmission.shape, np.float32)
+    lines = np.empty(transmission.shape, np.float32) if out is None else out
     below = np.zeros(transmission.shape[0], np.int64)
     lowest = np.float32(max(floor, LEAST))
 
     def frames(first: int, last: int) -> None:
         for t in range(first, last):
-            np.copyto(out[t], transmission[t], casting="same_kind")
-            below[t] = minus_log_row(out[t].reshape(-1), lowest)
+            if lines is not transmission:
+                np.copyto(lines[t], transmission[t], casting="same_kind")
+            below[t] = minus_log_row(lines[t].reshape(-1), lowest)
 
     in_threads(frames, transmission.shape[0], block=16)
-    return out, int(below.sum())
+    return lines, int(below.sum())
 
 
 def check_dark_flat(
