@@ -10,7 +10,8 @@ from xctpipe.bench.case import Case, Part, Peer
 from xctpipe.bench.peers import Removal, first_row, removal, why_not
 from xctpipe.bench.scene import Scene
 from xctpipe.bench.setting import Setting
-from xctpipe.correct.flat import minus_log
+from xctpipe.correct.fused import Specks
+from xctpipe.correct.zingers import NOISE_SIGMAS
 from xctpipe.scan import FloatArray
 
 TITLE, ORDER = "corrections", 1
@@ -109,13 +110,14 @@ def _zingers(scene: Scene, slab: FloatArray) -> FloatArray:
 
 
 def _raw_to_lines(scene: Scene, _: Any) -> FloatArray:
-    return minus_log(_zingers(scene, _flat(scene, None)))[0]
+    return scene.flat_field.lines(scene.raw, specks=Specks(ZINGER_FRAC, 2, NOISE_SIGMAS))[0]
 
 
 def _their_flat(scene: Scene, _: Any) -> Any:
+    """Algotom's way: means of frames are what `numpy.mean` makes of integers, in double precision."""
     from algotom.prep.correction import flat_field_correction
 
-    return flat_field_correction(scene.raw, scene.flat, scene.dark)
+    return flat_field_correction(scene.raw, scene.flat.astype(np.float64), scene.dark.astype(np.float64))
 
 
 def _their_zingers(_: Scene, slab: Any) -> Any:

@@ -90,7 +90,8 @@ def _algotom() -> tuple[Peer, ...]:
     from algotom.prep.removal import remove_all_stripe, remove_zinger
 
     def corrected(scene: Scene, _: Any) -> Any:
-        return flat_field_correction(scene.raw, scene.flat, scene.dark)[:, 0]
+        flat, dark = scene.flat.astype(np.float64), scene.dark.astype(np.float64)
+        return flat_field_correction(scene.raw, flat, dark)[:, 0]
 
     def without_stripes(_: Scene, sinogram: Any) -> Any:
         return remove_all_stripe(remove_zinger(sinogram, ZINGER_FRAC))

@@ -54,6 +54,8 @@ class Look:
         """Line integrals of frames [f0, f1): (frame, row, col)."""
         rows = (0, self.scan.shape[1])
         some = _some_frames(self.survey, frames)
+        if not self.moving:
+            return some.lines(self._raw(frames), rows=rows)
         transmission = some.transmission(self._raw(frames), rows=rows)
         lines, _ = minus_log(self._moved(transmission, some, rows=rows), floor=self.survey.floor)
         return lines

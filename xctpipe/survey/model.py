@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from xctpipe.correct.flat import FlatField
+from xctpipe.correct.flat import FlatField, minus_log
 from xctpipe.recon.cylinder import CellFit
 from xctpipe.runfolder import write_bytes
 from xctpipe.scan import DoubleArray, FloatArray, RawArray, Span, unbinned_px
@@ -78,6 +78,13 @@ class Survey:
         if fused is not None:
             return fused(raw, field, gain=self.gain, frames=frames)
         return field.correct(raw, gain=self.gain, frames=frames)
+
+    def lines(self, raw: RawArray, *, rows: Span) -> FloatArray:
+        """Line integrals of raw rows [r0, r1), good frames only: (angle, row, col)."""
+        if not self.takes_log:
+            return minus_log(self.transmission(raw, rows=rows), floor=self.floor)[0]
+        field, frames = self.flat.rows(rows), None if self.good.all() else np.flatnonzero(self.good)
+        return field.lines(raw, floor=self.floor, gain=self.gain, frames=frames)[0]
 
     def facts(self, known: Facts, *, rows: Rows) -> Facts:
         """What is known of a scan, with what steps may ask about a slab of these rows."""
