@@ -15,7 +15,7 @@ _GB = 1e9
 CORRECTION_SHARE = 0.5
 """Part of a slab's time that goes into reading and correcting it with the default chain."""
 
-NS_PER_RAY = {("fourier", None): 160.0, ("algotom", "fbp"): 9000.0}
+NS_PER_RAY = {("fourier", None): 60.0, ("algotom", "fbp"): 9000.0}
 """CPU time per projection pixel with the default chain, all stages, by backend and algorithm: as far as it
 was measured. `workflows/` shows how."""
 
