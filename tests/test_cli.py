@@ -115,8 +115,8 @@ def test_a_directory_without_scans(tmp_path: Path, capsys: pytest.CaptureFixture
         (["run"], "RECIPE"),
         (["run", "absent.toml"], "absent.toml"),
         (["status", "."], "not a run folder"),
-        (["simulate", "out", "--layout", "hex9"], "hex1"),
-        (["simulate", "out", "--size", "huge"], "tiny"),
+        (["simulate", "scan", "out", "--layout", "hex9"], "hex1"),
+        (["simulate", "scan", "out", "--size", "huge"], "tiny"),
     ],
 )
 def test_a_wrong_call_exits_with_2(
@@ -205,7 +205,7 @@ def test_no_permission_to_write(
 def test_a_simulated_scan_of_every_layout_can_be_started_from(
     layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["simulate", str(tmp_path / "sim"), "--layout", layout]) == 0
+    assert main(["simulate", "scan", str(tmp_path / "sim"), "--layout", layout]) == 0
     assert (tmp_path / "sim" / "truth.json").is_file()
     out = capsys.readouterr().out
     raw = out.split("next: xctpipe init ")[1].strip()
@@ -213,7 +213,7 @@ def test_a_simulated_scan_of_every_layout_can_be_started_from(
     call = ["init", raw, "--out", str(tmp_path / "r.toml"), "--energy-kev", "80", "--pixel-um", "43.3"]
     assert main(call) == 0
     assert main(["plan", str(tmp_path / "r.toml")]) == 0
-    assert main(["simulate", str(tmp_path / "sim"), "--layout", layout]) == 2
+    assert main(["simulate", "scan", str(tmp_path / "sim"), "--layout", layout]) == 2
 
 
 def test_the_console_script_answers_quickly_without_heavy_imports() -> None:

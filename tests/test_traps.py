@@ -262,7 +262,7 @@ def test_a_matlab_file_is_recognised(tmp_path: Path, run: Run) -> None:
 @pytest.mark.parametrize("place", ["file", "file/below"])
 def test_a_simulation_that_has_no_place(tmp_path: Path, run: Run, place: str) -> None:
     (tmp_path / "file").touch()
-    code, printed = run("simulate", tmp_path / place, "--size", "mini")
+    code, printed = run("simulate", "scan", tmp_path / place, "--size", "mini")
     assert code == 2
     assert "choose another place" in printed
 

@@ -68,3 +68,31 @@ Pictures = Annotated[
     Path | None, typer.Option(help="picture (.png) or folder of pictures; absent: beside RUN_A")
 ]
 SomeColumns = Annotated[str | None, typer.Option(help="detector columns to keep; absent: all", metavar="A:B")]
+
+SimulatedFolder = Annotated[
+    Path, typer.Argument(help="where to write raw data and truth.json", metavar="DIR")
+]
+Layout = Annotated[str, typer.Option(help="raw layout: hex0 to hex3, dxchange, nxtomo, cil, tiff")]
+Seed = Annotated[int, typer.Option(help="same seed, same bytes")]
+Photons = Annotated[float | None, typer.Option(help="photons per pixel and frame; 0: no noise")]
+SeriesKind = Annotated[
+    str, typer.Option("--series", help="plating, stripping, or control", metavar="plating|stripping|control")
+]
+SeriesSize = Annotated[
+    str,
+    typer.Option(
+        help="tiny (181 x 64 x 96), small (601 x 256 x 320), or release (3001 x 3200 x 3200)",
+        metavar="tiny|small|release",
+    ),
+]
+Distance = Annotated[float | None, typer.Option(help="sample to detector, for phase contrast; absent: 0")]
+CrackOpening = Annotated[float | None, typer.Option(help="largest opening of the crack")]
+BubbleRadius = Annotated[float | None, typer.Option(help="radius of the bubble")]
+Scale = Annotated[float | None, typer.Option("--scale-um", help="pixel size; absent: the cell at full size")]
+SimulatedRows = Annotated[int | None, typer.Option("--rows", help="detector rows; absent: as the size says")]
+SimulatedAngles = Annotated[
+    int | None, typer.Option("--angles", help="projections; absent: as the size says")
+]
+SimulatedScans = Annotated[
+    str | None, typer.Option("--scans", help="time steps A:B, B left out; absent: all", metavar="A:B")
+]

@@ -26,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+simulated = typer.Typer(help="Write raw data of a simulated cell.", no_args_is_help=True)
+app.add_typer(simulated, name="simulate")
 
 
 def _print_version(wanted: bool) -> None:
@@ -270,25 +272,48 @@ def shrink(
     print(f"made by   {shrinking.command_line(raw, out, cut)}")
 
 
-@app.command()
-def simulate(
-    folder: Annotated[Path, typer.Argument(help="where to write the raw scan and truth.json", metavar="DIR")],
-    layout: Annotated[
-        str, typer.Option(help="raw layout: hex0 to hex3, dxchange, nxtomo, cil, tiff")
-    ] = "hex1",
+@simulated.command("scan")
+def simulate_scan(
+    folder: arguments.SimulatedFolder,
+    layout: arguments.Layout = "hex1",
     size: Annotated[str, typer.Option(help="mini, tiny (181 x 64 x 96) or small (601 x 256 x 320)")] = "tiny",
-    seed: Annotated[int, typer.Option(help="same seed, same bytes")] = 0,
-    photons: Annotated[float | None, typer.Option(help="photons per pixel and frame; 0: no noise")] = None,
+    seed: arguments.Seed = 0,
+    photons: arguments.Photons = None,
     full_view: Annotated[bool, typer.Option("--full-view", help="the whole cell is inside the view")] = False,
 ) -> None:
-    """Write the raw frames of a simulated cell, with the truth beside them."""
+    """Write the raw frames of one scan of a cell, with the truth beside them."""
     from xctpipe import demo
 
     path = demo.write_simulated(
         folder, layout=layout, size=size, seed=seed, photons=photons, full_view=full_view
     )
-    then = f"xctpipe init {shlex.quote(str(path))}"
-    print(f"{path}: simulated scan; truth in {folder / 'truth.json'}; next: {then}")
+    truth = folder / "truth.json"
+    print(f"{path}: simulated scan; truth in {truth}; next: xctpipe init {shlex.quote(str(path))}")
+
+
+@simulated.command("cell")
+def simulate_cell(  # noqa: PLR0913 - the options of a command are its arguments
+    folder: arguments.SimulatedFolder,
+    series: arguments.SeriesKind = "plating",
+    size: arguments.SeriesSize = "tiny",
+    seed: arguments.Seed = 0,
+    layout: arguments.Layout = "hex1",
+    photons: arguments.Photons = None,
+    distance_mm: arguments.Distance = None,
+    crack_opening_um: arguments.CrackOpening = None,
+    bubble_radius_um: arguments.BubbleRadius = None,
+    scale_um: arguments.Scale = None,
+    rows: arguments.SimulatedRows = None,
+    angles: arguments.SimulatedAngles = None,
+    scans: arguments.SimulatedScans = None,
+) -> None:
+    """Write the raw scans of a cell that changes with charge, the truth, a recipe and a picture of them."""
+    from xctpipe import simulated_cell
+
+    shape = simulated_cell.Shape(rows, angles, scans)
+    wish = simulated_cell.Wish(photons, distance_mm, crack_opening_um, bubble_radius_um, scale_um, shape)
+    made = simulated_cell.write(folder, wish, series=series, size=size, seed=seed, layout=layout)
+    print("\n".join(made))
 
 
 def _print_table(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from xctpipe.errors import BadScan
 from xctpipe.formats.frames import write_frames
@@ -20,8 +21,10 @@ def write_projections(path: Path, scan: Scan) -> None:
     with h5py.File(path, "w") as file:
         write_frames(file, DATA, scan.frames)
         if scan.start_time is not None:
-            elapsed_s = np.arange(scan.shape[0], dtype=np.float64) * (scan.exposure_s or 0.0)
-            _write_stamps(file, scan.start_time.timestamp() + elapsed_s)
+            # frames that know their numbers may have lost some in between
+            numbers = np.asarray(getattr(scan.frames, "numbers", range(scan.shape[0])), np.int32)
+            elapsed_s = numbers.astype(np.float64) * (scan.exposure_s or 0.0)
+            _write_stamps(file, scan.start_time.timestamp() + elapsed_s, numbers=numbers)
 
 
 def write_stack(path: Path, *parts: Frames, time_s: float | None) -> None:
@@ -29,7 +32,8 @@ def write_stack(path: Path, *parts: Frames, time_s: float | None) -> None:
     with h5py.File(path, "w") as file:
         write_frames(file, DATA, parts)
         if time_s is not None:
-            _write_stamps(file, np.full(sum(part.shape[0] for part in parts), time_s))
+            n = sum(part.shape[0] for part in parts)
+            _write_stamps(file, np.full(n, time_s), numbers=np.arange(n, dtype=np.int32))
 
 
 def write_angles(path: Path, scan: Scan, *, key: str) -> None:
@@ -45,9 +49,9 @@ def time_of(item: DarkFlat, scan: Scan) -> float | None:
     return start_s if item.time_s is None else item.time_s
 
 
-def _write_stamps(file: h5py.File, times_s: DoubleArray) -> None:
+def _write_stamps(file: h5py.File, times_s: DoubleArray, *, numbers: NDArray[np.int32]) -> None:
     file[STAMPS] = times_s - EPICS_EPOCH_S
-    file[UNIQUE_IDS] = np.arange(times_s.size, dtype=np.int32)
+    file[UNIQUE_IDS] = numbers
 
 
 def new_folder(path: Path) -> Path:

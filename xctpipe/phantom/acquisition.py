@@ -10,11 +10,13 @@ import numpy as np
 from xctpipe.errors import BadRecipe, nearest
 from xctpipe.scan import DoubleArray, Span
 
-StripeKind = Literal["full", "partial", "fluctuating", "dead"]
+StripeKind = Literal["full", "partial", "fluctuating", "dead", "large", "blob"]
 PixelType = Literal["uint8", "uint16", "float32"]
+Sampling = Literal["numpy", "fast"]
 
-_STRIPES = ("full", "partial", "fluctuating", "dead")
+_STRIPES = ("full", "partial", "fluctuating", "dead", "large", "blob")
 _PIXEL_TYPES = ("uint8", "uint16", "float32")
+_SAMPLINGS = ("numpy", "fast")
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,10 @@ class Stripe:
     `full`: the response is wrong by `amplitude` (a fraction of it) throughout the scan but not in the
     flats; `partial`: the same, only in the middle third of the scan; `fluctuating`: the error of each
     frame is drawn with standard deviation `amplitude`; `dead`: the pixel always reads `amplitude` of the
-    open beam, in flats and darks too.
+    open beam, in flats and darks too; `large`: where the light is below the open beam's the response is not
+    linear but its power `1 + amplitude`, most in the middle of the columns, in flats too (give 10 to 30
+    pixels); `blob`: dust that settled on the scintillator after the flats, an ellipse of `width` x `rows`
+    pixels that changes the light by `amplitude` in its middle and by nothing at its rim.
 
     References
     ----------
@@ -42,6 +47,8 @@ class Stripe:
             raise BadRecipe(f"simulate: no stripe {self.kind!r}; {nearest(str(self.kind), _STRIPES)}")
         if self.width < 1:
             raise BadRecipe(f"simulate: stripe width = {self.width}; give 1 pixel or more")
+        if self.kind == "blob" and self.rows is None:
+            raise BadRecipe("simulate: a blob is as high as its rows; give rows = (first, one past the last)")
         if not -1 < self.amplitude <= 10:
             raise BadRecipe(
                 f"simulate: stripe amplitude = {self.amplitude}; give a fraction above -1, up to 10"
@@ -72,6 +79,14 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "response_frac": (0, 0.2),
     "blur_fwhm_px": (0, 50),
     "zingers_per_frame": (0, 1e5),
+    "distance_mm": (0, 1e5),
+    "n_sub_angles": (1, 1000),
+    "tail_frac": (0, 0.9),
+    "tail_length_px": (0.1, 1e3),
+    "electrons_per_photon": (0, 1e4),
+    "tilt_deg": (-10, 10),
+    "beam_from_frac": (0, 1),
+    "beam_to_frac": (0, 1),
 }
 
 
@@ -82,17 +97,30 @@ class Acquisition:
     Geometry: `center_px` is the column of the axis of rotation, the middle of the detector when absent.
     Measured angles run from `first_deg` to `last_deg`; `speed_modulation_frac` makes the motor's speed
     vary by that fraction over ten periods, `jitter_deg` is the standard deviation of each angle about it.
-    `n_extra_angles` are recorded beyond the last frame.
+    `n_extra_angles` are recorded beyond the last frame. `lost_frames` are numbers of projections whose angle
+    was recorded and whose frame was not. The axis leans by `tilt_deg` in the plane of the detector: its
+    column grows with the row number, while the turning of the rows themselves is left out (at 0.1 deg, 1.7
+    rows at 1000 columns from the axis). While a frame is exposed the sample
+    goes on turning: `n_sub_angles` are averaged. The detector is `distance_mm` behind the sample.
 
     Signal: `open_beam_adu` above `dark_adu` is the reading of the open beam, made of `photons` photons
-    per pixel; `photons` None leaves out all noise. Floating point pixels are neither rounded nor clipped.
+    per pixel; `photons` None leaves out all noise. Each photon makes `electrons_per_photon` on average, their
+    number Poisson distributed (excess noise); 0: always the same. Floating point pixels are neither rounded
+    nor clipped.
 
     Beam: `beam_falloff_frac` lost at the corners, horizontal bands of `bands_frac` that move by
     `bands_drift_px` rows from the flats before to the flats after, `beam_decay_frac` of intensity lost in the
-    same time, `flicker_frac` standard deviation from frame to frame.
+    same time, `flicker_frac` standard deviation from frame to frame. The projections are taken from
+    `beam_from_frac` to `beam_to_frac` of that time: 0 to 1 for a scan between its own flats, a part of it for
+    one scan of a series with flats only before and after all.
 
     Detector: `response_frac` standard deviation of fixed pixel gains, Gaussian blur of `blur_fwhm_px`,
-    mean number of `zingers_per_frame`, and `stripes`.
+    mean number of `zingers_per_frame`, and `stripes`. `tail_frac` of the light spreads in the scintillator as
+    exp(-r / `tail_length_px`) (fluorescence haze). `instrument_seed` fixes gains and bands for scans of one
+    instrument, whose own seeds differ; absent: the scan's seed.
+
+    Numbers: `sampling` says how they are made. `numpy` keeps the bytes of the first scans; `fast` draws its
+    random numbers in less time and takes the mean over a row where a surface leans to 0.1 %.
     """
 
     n_angles: int
@@ -123,6 +151,17 @@ class Acquisition:
     blur_fwhm_px: float = 0.0
     zingers_per_frame: float = 0.0
     stripes: tuple[Stripe, ...] = ()
+    distance_mm: float = 0.0
+    n_sub_angles: int = 1
+    tail_frac: float = 0.0
+    tail_length_px: float = 30.0
+    electrons_per_photon: float = 0.0
+    lost_frames: tuple[int, ...] = ()
+    tilt_deg: float = 0.0
+    beam_from_frac: float = 0.0
+    beam_to_frac: float = 1.0
+    instrument_seed: int | None = None
+    sampling: Sampling = "numpy"
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -139,6 +178,21 @@ class Acquisition:
             )
         if self.first_deg == self.last_deg:
             raise BadRecipe(f"simulate: first_deg = last_deg = {self.first_deg}; the scan must turn")
+        self._check_lists()
+
+    def _check_lists(self) -> None:
+        if self.instrument_seed is not None and self.instrument_seed < 0:
+            raise BadRecipe(f"simulate: instrument_seed = {self.instrument_seed}; give 0 or more")
+        if self.sampling not in _SAMPLINGS:
+            raise BadRecipe(
+                f"simulate: no sampling {self.sampling!r}; {nearest(str(self.sampling), _SAMPLINGS)}"
+            )
+        lost = set(self.lost_frames)
+        if not lost <= set(range(self.n_angles)) or self.n_angles - len(lost) < 2:
+            raise BadRecipe(
+                f"simulate: lost_frames = {self.lost_frames}; projections are 0 to {self.n_angles - 1}, "
+                "and two must be left"
+            )
         for stripe in self.stripes:
             if not 0 <= stripe.col <= self.cols - stripe.width:
                 raise BadRecipe(

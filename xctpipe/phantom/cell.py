@@ -3,11 +3,13 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from xctpipe.errors import BadRecipe
-from xctpipe.phantom.materials import mu
+from xctpipe.phantom.materials import delta, mu
+from xctpipe.phantom.projector import ShapeTable, shape_table
 from xctpipe.phantom.shapes import Cylinder, Ellipsoid, Point, Shape, rotation, sphere
 from xctpipe.scan import DoubleArray
 
@@ -22,11 +24,12 @@ _BEYOND_FRAC = 1.0
 
 @dataclass(frozen=True)
 class Part:
-    """One shape of a sample, its name, and the material it is made of."""
+    """One shape of a sample, its name, the material it is made of, and the one that it replaces (`host`)."""
 
     name: str
     material: str
     shape: Shape
+    host: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,17 @@ class Sample:
     def shapes(self) -> tuple[Shape, ...]:
         """Shapes of all parts, in order."""
         return tuple(part.shape for part in self.parts)
+
+    @cached_property
+    def table(self) -> ShapeTable:
+        """Shapes as tables, made once."""
+        return shape_table(self.shapes)
+
+    @cached_property
+    def delta(self) -> dict[str, float]:
+        """Decrements of the refractive index of the parts' materials and of what they replace."""
+        names = {name for part in self.parts for name in (part.material, part.host) if name}
+        return {name: delta(name, energy_kev=self.energy_kev) for name in sorted(names)}
 
 
 @dataclass(frozen=True)
@@ -112,7 +126,7 @@ def _layers(cell: Cell, *, mu_cm1: Mapping[str, float]) -> Iterator[Part]:
 
     def disc(name: str, inside: str, radius_mm: float, z_mm: tuple[float, float]) -> Part:
         contrast = mu_cm1[name] - mu_cm1[inside]
-        return Part(name, name, Cylinder(x, y, radius_mm * cell.scale, *z_mm, contrast))
+        return Part(name, name, Cylinder(x, y, radius_mm * cell.scale, *z_mm, contrast), inside)
 
     def planes(layer: tuple[float, float]) -> tuple[float, float]:
         return cell.plane_mm(layer[0]), cell.plane_mm(layer[1])
@@ -139,7 +153,8 @@ def _inclusions(cell: Cell, *, mu_cm1: Mapping[str, float]) -> Iterator[Part]:
         found = place.inside(layer, radius_px=radius_px, within_mm=_CHAMBER_MM, near=height)
         if found:
             gain = mu_cm1["zirconia"] - mu_cm1[host]
-            yield Part(f"speck-{i}", "zirconia", sphere(found[0], radius_mm=found[1], delta_mu_cm1=gain))
+            speck = sphere(found[0], radius_mm=found[1], delta_mu_cm1=gain)
+            yield Part(f"speck-{i}", "zirconia", speck, host)
 
 
 def _bubbles(cell: Cell, place: "_Placer", *, contrast: float) -> Iterator[Part]:
@@ -149,7 +164,7 @@ def _bubbles(cell: Cell, place: "_Placer", *, contrast: float) -> Iterator[Part]
         found = place.inside(_LIQUID, radius_px=float(radius_px), within_mm=_CHAMBER_MM)
         if found:
             shape = sphere(found[0], radius_mm=found[1], delta_mu_cm1=contrast)
-            yield Part(f"bubble-{i}", "void", shape)
+            yield Part(f"bubble-{i}", "void", shape, cell.liquid)
 
 
 def _pores(cell: Cell, place: "_Placer", *, contrast: float) -> Iterator[Part]:
@@ -159,7 +174,7 @@ def _pores(cell: Cell, place: "_Placer", *, contrast: float) -> Iterator[Part]:
         found = place.inside(_CERAMIC, radius_px=float(axes_px.max()), within_mm=_BORE_MM)
         if found:
             a, b, c = (float(v) for v in found[1] * axes_px / axes_px.max())
-            yield Part(f"pore-{i}", "void", Ellipsoid(found[0], (a, b, c), contrast, turn))
+            yield Part(f"pore-{i}", "void", Ellipsoid(found[0], (a, b, c), contrast, turn), "nasicon")
 
 
 class _Placer:

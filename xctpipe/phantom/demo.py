@@ -50,7 +50,9 @@ def simulated_scan(
     shape = {name: changes[name] for name in ("n_angles", "rows", "cols") if name in changes}
     plain = with_changes(Acquisition(*SIZES[size], pixel_um=1.0), **shape)
     plain = with_changes(plain, pixel_um=default_pixel_um(plain.cols, full_view=full_view))
-    acquisition = with_changes(_perfect(plain) if perfect else _realistic(plain), **changes)
+    acquisition = with_changes(
+        perfect_acquisition(plain) if perfect else realistic_acquisition(plain), **changes
+    )
     cell = Cell(
         rows=acquisition.rows,
         cols=acquisition.cols,
@@ -64,11 +66,13 @@ def simulated_scan(
     return scan, truth(sample, acquisition=acquisition, seed=seed)
 
 
-def _perfect(plain: Acquisition) -> Acquisition:
+def perfect_acquisition(plain: Acquisition) -> Acquisition:
+    """The acquisition without noise or faults: floating point frames, darks of zero."""
     return with_changes(plain, photons=None, pixel_type="float32", dark_adu=0.0, n_flats=1, n_darks=1)
 
 
-def _realistic(plain: Acquisition) -> Acquisition:
+def realistic_acquisition(plain: Acquisition) -> Acquisition:
+    """The acquisition with a beamline's faults: an axis off the middle, stripes, zingers, drift, blur."""
     rows, cols = plain.rows, plain.cols
     stripes = (
         Stripe("full", col=cols * 23 // 100, amplitude=0.03),
