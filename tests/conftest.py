@@ -17,21 +17,6 @@ from xctpipe.recipe import Recipe, make_recipe
 os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, os.cpu_count() or 1)))
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Forget compiled kernels that are older than any kernel's source.
-
-    numba looks only at a kernel's own file, not at those of the kernels that it calls.
-    """
-    if hasattr(config, "workerinput"):  # one process of several does it, before the others start
-        return
-    package = Path(demo.__file__).parent
-    sources = [path for path in package.rglob("*.py") if "njit" in path.read_text(encoding="utf-8")]
-    newest = max(path.stat().st_mtime for path in sources)
-    for path in package.rglob("__pycache__/*.nb[ci]"):
-        if path.stat().st_mtime < newest:
-            path.unlink(missing_ok=True)
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real data with known truth; tests that need it are skipped where it is absent."""

@@ -173,3 +173,18 @@ def test_a_writer_refuses_what_would_tear_chunks_or_leave_gaps(tmp_path: Any) ->
         writer.finish()
     with pytest.raises(ValueError, match="slices"):
         writer.add(np.zeros((32, 20, 30), np.float32))
+
+
+def test_a_failed_write_is_not_hidden_by_what_fails_after_it() -> None:
+    class Both(Places):
+        def read(self, item: int) -> int:
+            if item == 2:
+                time.sleep(0.1)
+                raise OSError("read")
+            return super().read(item)
+
+        def write(self, item: int, block: tuple[int, int]) -> None:
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        through(Both(), 4)

@@ -222,3 +222,18 @@ def test_a_logarithm_does_not_know_where_its_number_stands():
         for last in (first + 1, first + 7, first + 33, 300):
             part, _ = minus_log(some[None, None, first:last])
             np.testing.assert_array_equal(part[0, 0].view(np.int32), whole[0, 0, first:last].view(np.int32))
+
+
+@pytest.mark.parametrize("view", ["flipped", "fortran", "rows", "read only"])
+def test_the_logarithm_is_taken_whatever_memory_it_may_use(view: str) -> None:
+    whole = np.random.default_rng(3).uniform(0.1, 1, (5, 6, 7)).astype(np.float32)
+    slab = {
+        "flipped": whole[:, :, ::-1],
+        "fortran": np.asfortranarray(whole),
+        "rows": whole[:, 1:4],
+        "read only": whole.copy(),
+    }[view]
+    slab.flags.writeable = view != "read only"
+    expected = -np.log(slab.astype(np.float64))
+    found, _ = minus_log(slab, out=slab)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)

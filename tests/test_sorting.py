@@ -6,6 +6,7 @@ import pytest
 from scipy import ndimage
 from test_stripes import faulty
 
+from xctpipe import steps
 from xctpipe.correct.running_median import mean_of_median, mean_over_ranks, median_across
 from xctpipe.correct.sorting import RankedColumns, integers, numbers, put_back
 from xctpipe.correct.stripes import stripes_sorting
@@ -216,3 +217,11 @@ def test_tiles_leave_no_trace(size):
         expected = np.empty_like(smooth)
         np.put_along_axis(expected, order, smooth, axis=0)
         np.testing.assert_array_equal(stripes_sorting(slab, size_px=size)[:, 0], expected)
+
+
+@pytest.mark.parametrize("name", ["sorting", "dead", "large", "all", "all_hex", "interpolation"])
+@pytest.mark.parametrize("kind", ["float64", ">f4"])
+def test_other_kinds_of_numbers_give_what_single_precision_gives(name: str, kind: str) -> None:
+    slab = np.random.default_rng(4).uniform(0.2, 1, (40, 2, 30)).astype(np.float32)
+    step = steps.bind(f"stripes_{name}")
+    np.testing.assert_array_equal(step(slab.astype(kind)), step(slab))

@@ -5,4 +5,8 @@ centres are integers, so the axis of rotation of a centred detector of width W i
 A point (x right, y down, from the axis) is seen at column `x cos a - y sin a + center_px`.
 """
 
+from xctpipe.compiled import keep_by_source
+
 __version__ = "0.1.0"
+
+keep_by_source()  # before any kernel is imported

@@ -17,6 +17,9 @@ from xctpipe.scan import Span
 
 StoredType = Literal["float32", "uint16", "uint8"]
 
+LAYOUT = 2
+"""Changes whenever `grid` gives other chunks or shards: a volume that was begun so cannot be gone on with."""
+
 _CHUNK_EDGE = 64
 _CHUNK_ROWS = BATCH_ROWS
 """Chunks are as high as the batches in which slices come, so that each batch is stored at once."""

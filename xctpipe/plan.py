@@ -28,12 +28,6 @@ class Slab:
     rows: Span
     read: Span
 
-    @property
-    def inner(self) -> slice:
-        """Where `rows` lie inside what was read."""
-        first = self.rows[0] - self.read[0]
-        return slice(first, first + self.rows[1] - self.rows[0])
-
 
 @dataclass(frozen=True)
 class Piece:

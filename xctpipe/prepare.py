@@ -17,6 +17,7 @@ from xctpipe.conveyor import Clock, Job, Method
 from xctpipe.correct.dynamic import MOST_MODES
 from xctpipe.errors import BadRecipe
 from xctpipe.inputs import fingerprint
+from xctpipe.layout import LAYOUT
 from xctpipe.machine import usable_cpus, usable_memory_bytes
 from xctpipe.materials import attenuation_cm1
 from xctpipe.plan import BATCH_ROWS, Extent, Plan, make_plan
@@ -206,7 +207,7 @@ def settings_of(scan: Scan, recipe: Recipe) -> dict[str, Any]:
         table["raw"].pop("distance_mm")
     if tube_of(recipe) is None:
         table.pop("cell")
-    table |= {"input": fingerprint(scan), "xctpipe": __version__}
+    table |= {"input": fingerprint(scan), "xctpipe": __version__, "layout": LAYOUT}
     return json.loads(json.dumps(table))  # type: ignore[no-any-return]
 
 

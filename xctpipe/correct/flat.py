@@ -156,9 +156,10 @@ def minus_log(
 
     The default floor is one photon of a beam of 10^4; it gives zero and negative transmission (less
     light than the dark frame) and NaN the largest attenuation that can be measured, 9.2. A floor below the
-    least normal number of float32 is raised to that. `out` may be `transmission` itself.
+    least normal number of float32 is raised to that. `out`, which may be `transmission` itself, is used where
+    its frames are float32 in one piece each, and else left alone.
     """
-    lines = np.empty(transmission.shape, np.float32) if out is None else out
+    lines = out if out is not None and _takes_frames(out) else np.empty(transmission.shape, np.float32)
     below = np.zeros(transmission.shape[0], np.int64)
     lowest = np.float32(max(floor, LEAST))
 
@@ -170,6 +171,10 @@ def minus_log(
 
     in_threads(frames, transmission.shape[0], block=16)
     return lines, int(below.sum())
+
+
+def _takes_frames(out: FloatArray) -> bool:
+    return out.dtype == np.float32 and out[:1].flags.c_contiguous and out.flags.writeable
 
 
 def check_dark_flat(

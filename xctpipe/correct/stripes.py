@@ -31,7 +31,7 @@ def stripes_sorting(slab: FloatArray, *, size_px: Annotated[int, Ge(1)] = 21) ->
     ----------
     .. [1] Vo, Atwood, Drakopoulos, Opt. Express 26, 28396 (2018), doi:10.1364/OE.26.028396
     """
-    slab = np.ascontiguousarray(slab)
+    slab = np.ascontiguousarray(slab, np.float32)
     out = np.empty(slab.shape, np.float32)
     sort_rows(slab, out, size=size_px)
     return out

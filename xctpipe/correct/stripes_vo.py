@@ -47,7 +47,7 @@ def stripes_dead(
     ----------
     .. [1] Vo, Atwood, Drakopoulos, Opt. Express 26, 28396 (2018), doi:10.1364/OE.26.028396
     """
-    slab = np.ascontiguousarray(slab)
+    slab = np.ascontiguousarray(slab, np.float32)
     out = np.empty(slab.shape, np.float32)
 
     def rows(first: int, last: int) -> None:
@@ -92,7 +92,7 @@ def stripes_large(
     ----------
     .. [1] Vo, Atwood, Drakopoulos, Opt. Express 26, 28396 (2018), doi:10.1364/OE.26.028396
     """
-    slab = np.ascontiguousarray(slab)
+    slab = np.ascontiguousarray(slab, np.float32)
     out = np.empty(slab.shape, np.float32)
 
     def correct(ranked: RankedColumns, row: int) -> None:
@@ -140,7 +140,7 @@ def stripes_all(
     ----------
     .. [1] Vo, Atwood, Drakopoulos, Opt. Express 26, 28396 (2018), doi:10.1364/OE.26.028396
     """
-    slab = np.ascontiguousarray(slab)
+    slab = np.ascontiguousarray(slab, np.float32)
     out = np.empty(slab.shape, np.float32)
 
     def correct(ranked: RankedColumns, row: int) -> None:
@@ -233,7 +233,7 @@ def stripes_interpolation(
     ----------
     .. [1] Vo, Atwood, Drakopoulos, Opt. Express 26, 28396 (2018), doi:10.1364/OE.26.028396
     """
-    slab = np.ascontiguousarray(slab)
+    slab = np.ascontiguousarray(slab, np.float32)
     out = np.empty(slab.shape, np.float32)
 
     def correct(ranked: RankedColumns, row: int) -> None:

@@ -21,8 +21,14 @@ def in_threads(work: Callable[[int, int], None], n: int, *, block: int = 1) -> N
             work(first, min(first + block, n))
         return
     with ThreadPoolExecutor(n_threads) as pool:
-        for done in [pool.submit(work, first, min(first + block, n)) for first in firsts]:
-            done.result()
+        blocks = [pool.submit(work, first, min(first + block, n)) for first in firsts]
+        try:
+            for done in blocks:
+                done.result()
+        except BaseException:
+            # an error, or Ctrl-C, does not wait for blocks that have not begun
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def each_row(slab: FloatArray, correct: Callable[[FloatArray], FloatArray]) -> FloatArray:

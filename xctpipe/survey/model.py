@@ -72,7 +72,9 @@ class Survey:
         `first` is a step to do in the same pass; it must have a form that knows the flat field.
         """
         if not self.takes_log:
-            raw = np.exp(-raw.astype(np.float32))
+            raw = raw.astype(np.float32)
+            np.negative(raw, out=raw)
+            np.exp(raw, out=raw)
         field, frames = self.flat.rows(rows), None if self.good.all() else np.flatnonzero(self.good)
         fused = None if first is None else first.after_flat
         if fused is not None:
