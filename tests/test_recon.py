@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import scipy.fft
 
-from xctpipe import recon
+from xctpipe import phantom, recon
+from xctpipe.correct.flat import FlatField
 from xctpipe.errors import BadRecipe, BadScan
 from xctpipe.recon import algotom, filtering, fourier, gridding, inversion
 from xctpipe.recon.geometry import angular_weights, inside_circle
 from xctpipe.recon.lanes import LANES, empty
+from xctpipe.scan import mean_frame
 
 PIXEL_UM = 1e4  # one centimetre: attenuation per pixel is attenuation per centimetre
 BACKENDS = [
@@ -450,3 +452,31 @@ def test_a_backend_that_cannot_be_used_says_why(monkeypatch):
     assert "algotom" in recon.backends()
     with pytest.raises(BadRecipe, match=r"'algotom' cannot be used: .*pip install"):
         reconstruct(noise((10, 2, 16)), angles=half_turn(10), backend="algotom")
+
+
+@pytest.mark.parametrize(
+    ("backend", "factor", "electrons"),
+    [("fourier", 1.0, 0.0), ("fourier", 1.0, 2.3), ("algotom", 0.69, 0.0)],
+)
+def test_the_noise_of_a_uniform_cylinder_is_what_the_counts_make_it(
+    backend: str, factor: float, electrons: float
+) -> None:
+    # algotom's linear interpolation between columns is a window: 0.69 of the noise of the bare ramp
+    size = {"n_angles": 200, "rows": 48, "cols": 128, "pixel_um": 50.0, "n_flats": 200, "flats_after": False}
+    view = phantom.Acquisition(**size, photons=5000.0, electrons_per_photon=electrons)
+    cylinder = phantom.Cylinder(0.3, -0.2, 2.6, -50.0, 50.0, 1.5)
+    sample = phantom.Sample((phantom.Part("cylinder", "nasicon", cylinder),), 80.0, {})
+    scan = phantom.simulate(sample, acquisition=view, seed=4)
+    field = FlatField(mean_frame(scan.dark_flats[0].darks), (mean_frame(scan.dark_flats[0].flats),))
+    lines, _ = field.lines(scan.frames.read())
+    slices = recon.reconstruct(
+        lines, angles_rad=scan.angles_rad, center_px=63.5, pixel_um=50.0, backend=backend
+    )
+    places = [(y, x) for y in range(40, 90, 7) for x in range(40, 90, 7)]
+    ratios = [
+        slices[:, y - 2 : y + 3, x - 2 : x + 3].std()
+        / phantom.expected_noise_cm1(sample, acquisition=view, z_px=24, y_px=float(y), x_px=float(x))
+        for y, x in places
+    ]
+    # 64 places known to 2.5 % each
+    assert np.mean(ratios) == pytest.approx(factor, rel=0.05)

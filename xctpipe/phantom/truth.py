@@ -140,8 +140,9 @@ def expected_noise_cm1(
     """Standard deviation of a voxel after filtered back-projection with a plain ramp filter [1]_.
 
     The variance is pi^2 / (12 N a^2) times the mean, over the N angles of half a turn, of the variance of
-    the line integral through the voxel: photons counted in the projection and in the flats, and read noise.
-    A window or linear interpolation lowers it (linear interpolation by a factor of about 0.69 in variance).
+    the line integral through the voxel: photons counted in the projection and in the flats, with what their
+    electrons add, and read noise.
+    A window or linear interpolation lowers it (linear interpolation to about 0.69 of it).
     The error of the flats is taken as independent in each projection; being the same in all, it makes
     rings that exceed this near the axis when flats are few. The shape of the beam, blur, flicker and
     stripes are left out.
@@ -164,7 +165,8 @@ def expected_noise_cm1(
     ]
     transmission = np.exp(-np.array(rays))
     n_flats = a.n_flats * (2 if a.flats_after else 1)
-    counting = (1 / transmission + 1 / n_flats) / a.photons
+    excess = 1 + 1 / a.electrons_per_photon if a.electrons_per_photon else 1.0
+    counting = excess * (1 / transmission + 1 / n_flats) / a.photons
     reading = (a.read_noise_adu / a.open_beam_adu / transmission) ** 2
     pixel_cm = a.pixel_um * 1e-4
     return math.pi * math.sqrt(float(np.mean(counting + reading)) / (12 * a.n_angles)) / pixel_cm
