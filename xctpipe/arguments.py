@@ -86,7 +86,9 @@ SeriesSize = Annotated[
     ),
 ]
 Distance = Annotated[float | None, typer.Option(help="sample to detector, for phase contrast; absent: 0")]
-CrackOpening = Annotated[float | None, typer.Option(help="largest opening of the crack")]
+CrackOpening = Annotated[
+    float | None, typer.Option(help="largest opening of the crack before its chip lifts")
+]
 BubbleRadius = Annotated[float | None, typer.Option(help="radius of the bubble")]
 Scale = Annotated[float | None, typer.Option("--scale-um", help="pixel size; absent: the cell at full size")]
 SimulatedRows = Annotated[int | None, typer.Option("--rows", help="detector rows; absent: as the size says")]
