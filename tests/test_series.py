@@ -8,6 +8,7 @@ import pytest
 from scipy import ndimage
 
 from xctpipe.errors import BadRecipe
+from xctpipe.phantom.columns import TABLES
 from xctpipe.phantom.labels import PHASES, Grid, grid_of, label_slabs, labels_of
 from xctpipe.phantom.series import build_series, scan_of
 from xctpipe.phantom.tables import tables_of, truth_of
@@ -121,6 +122,8 @@ def test_bubble_growth_is_the_stated_share_of_the_charge(tiny):
         passed = np.diff([s.charge_mah_cm2 for s in series.steps]) * series.electrode_area_cm2
         np.testing.assert_allclose(gained, eta * SODIUM_MM3_PER_MAH * passed, rtol=1e-3)
         rows = {r["track"]: r for r in tables_of(series)["growth"]}
+        assert rows[4]["onset_mah_cm2"] == 0
+        assert rows[5]["onset_mah_cm2"] == pytest.approx(series.steps[2].charge_mah_cm2)
         slope = eta * SODIUM_MM3_PER_MAH * series.electrode_area_cm2 * 1e9
         assert rows[4]["dvolume_dcharge_um3_per_mah_cm2"] == pytest.approx(slope, rel=1e-3)
 
@@ -169,6 +172,55 @@ def test_the_metal_is_that_of_the_charge(tiny, kind):
     np.testing.assert_allclose(np.array(metal) - metal[0], gained, atol=3e-4 * max(abs(gained).max(), 1e-3))
     heights = np.array([s.z1_mm - s.z0_mm for s in sodium])
     np.testing.assert_allclose(heights - heights[0], -sign * charge * 9.08e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_whole_chamber_changes_by_the_charge_and_not_by_drift(tiny, kind):
+    """Sodium from the shapes of the parts; the rest of the metal is what the balance has."""
+    series, still = tiny[kind], build_series(kind, seed=3, drift=False)
+    rows, unmoved = (tables_of(each)["balance"] for each in (series, still))
+    sign = {"plating": 1, "stripping": -1, "control": 0}[kind]
+    metal = np.array([r["whole_nak_um3"] + r["whole_nak_in_cracks_um3"] for r in rows])
+    gained = [
+        sign * s.charge_mah_cm2 * SODIUM_MM3_PER_MAH * series.electrode_area_cm2 * 1e9 for s in series.steps
+    ]
+    np.testing.assert_allclose(metal - metal[0], gained, atol=3e-4 * max(map(abs, (*gained, 1e6))))
+    for row, other, step in zip(rows, unmoved, series.steps, strict=True):
+        parts = {p.name: p for p in step.sample.parts}
+        # all that lies in the liquid is whole above the interface, but the chip
+        inside = [p for p in step.sample.parts if p.host == "nak50" and p.material == "void"]
+        assert row["whole_void_um3"] == pytest.approx(sum(p.shape.volume_mm3 for p in inside) * 1e9, rel=1e-9)
+        if parts.get("chip") is None or parts["chip"].host != "nak50":
+            nak = parts["nak"].shape.volume_mm3 * 1e9
+            assert row["whole_nak_um3"] + row["whole_void_um3"] == pytest.approx(nak, rel=1e-9)
+        assert {k: v for k, v in row.items() if "whole" in k} == pytest.approx(
+            {k: v for k, v in other.items() if "whole" in k}, rel=1e-9
+        )
+    assert any(abs(a["nak_um3"] / b["nak_um3"] - 1) > 1e-3 for a, b in zip(rows, unmoved, strict=True))
+
+
+def test_growth_of_the_plating_cell_is_that_of_its_crack_while_empty_and_while_filled(tiny):
+    series = tiny["plating"]
+    rows = {(r["track"], r["kind"]): r for r in tables_of(series)["growth"]}
+    charge = [step.charge_mah_cm2 for step in series.steps]
+    empty, filled = rows[1, "crack"], rows[1, "crack_filled"]
+    assert [empty[k] for k in ("scan_from", "scan_to", "n_scans")] == ["P1", "P4", 4]
+    assert [filled[k] for k in ("scan_from", "scan_to", "n_scans")] == ["P5", "P6", 2]
+    volume = [thing(step, 1).volume_um3 for step in series.steps[1:]]
+    slope = np.polyfit(charge[1:5], volume[:4], 1)[0]
+    assert empty["dvolume_dcharge_um3_per_mah_cm2"] == pytest.approx(slope, rel=1e-9)
+    assert empty["onset_mah_cm2"] == pytest.approx(charge[1])
+    shrinks = (volume[5] - volume[4]) / (charge[6] - charge[5])
+    assert shrinks < 0
+    assert filled["dvolume_dcharge_um3_per_mah_cm2"] == pytest.approx(shrinks, rel=1e-9)
+    assert filled["onset_mah_cm2"] is None
+    for (_, kind), row in rows.items():
+        if kind in {"bubble", "interfacial_void"}:
+            assert row["dvolume_dcharge_um3_per_mah_cm2"] == 0
+            assert row["onset_mah_cm2"] is None
+        assert row["low"] is row["high"] is None
+    still = tables_of(tiny["control"])["growth"]
+    assert {row["dvolume_dcharge_um3_per_mah_cm2"] for row in still} == {None}
 
 
 # ---- what is rendered is what is written
@@ -469,6 +521,38 @@ def test_labels_and_attenuation_agree_away_from_surfaces(tiny):
 # ---- tables, cycler, scans
 
 
+def test_tables_have_the_columns_that_are_described(tiny):
+    for series in tiny.values():
+        tables = tables_of(series)
+        assert set(tables) == set(TABLES)
+        for name, rows in tables.items():
+            for row in rows:
+                assert set(row) == set(TABLES[name]), name
+
+
+def test_numbers_of_tables_have_no_digits_of_rounding(tiny):
+    numbers = [
+        value
+        for series in tiny.values()
+        for rows in tables_of(series).values()
+        for row in rows
+        for key, value in row.items()
+        if isinstance(value, float) and key != "time_s"
+    ]
+    assert len(numbers) > 1000
+    assert all(float(f"{value:.12g}") == value for value in numbers)
+
+
+def test_openings_are_listed_by_scan_and_the_largest_empty_one_is_what_was_asked_for():
+    truth = truth_of(build_series("plating", crack_opening_um=100.0, **BARE))
+    assert truth["crack_opening_um"] == pytest.approx(100)
+    largest = {row["scan"]: (row["kind"], row["opening_max_um"]) for row in truth["crack_openings"]}
+    assert list(largest) == ["P1", "P2", "P3", "P4", "P5", "P6"]
+    assert max(w for kind, w in largest.values() if kind == "crack") == pytest.approx(100)
+    assert largest["P4"] == ("crack", pytest.approx(100))
+    assert largest["P5"] == ("crack_filled", pytest.approx(400 / 3))
+
+
 def test_tables_have_the_columns_of_the_measured_ones(tiny):
     columns = {
         "scans": {"scan", "time_s", "center_px", "n_frames", "charge_mah_cm2", "current_ma_cm2", "voltage_v"},
@@ -507,21 +591,28 @@ def test_tables_have_the_columns_of_the_measured_ones(tiny):
 @pytest.mark.parametrize("pauses", [True, False])
 @pytest.mark.parametrize("kind", ["plating", "stripping"])
 def test_the_cycler_passes_the_charge_between_the_scans(kind, pauses):
+    """Signed by the direction of the current, and its absolute value is the charge of the scans."""
+    sign = {"plating": 1, "stripping": -1}[kind]
     series = build_series(kind, pauses=pauses, **BARE)
     rows = series.cycler
     time, current, charge = (
         np.array([getattr(r, n) for r in rows]) for n in ("time_s", "current_ma", "charge_mah_cm2")
     )
     assert np.all(np.diff(time) > 0)
-    assert np.all(np.sign(current[current != 0]) == {"plating": 1, "stripping": -1}[kind])
+    volts = np.array([r.voltage_v for r in rows])
+    # the last row of plating is that of the short
+    driven = (current != 0) & (volts != rows[-1].voltage_v)
+    assert np.all(np.sign(current[current != 0]) == sign)
+    assert np.all(np.sign(volts[driven] - series.steps[0].voltage_v) == sign)
+    assert all(np.sign(step.current_ma_cm2) == sign for step in series.steps[1:])
     assert abs(current).max() / series.electrode_area_cm2 <= 0.7 + 1e-9
-    passed = (
-        np.concatenate([[0], np.cumsum(np.diff(time) * abs(current[:-1]))]) / 3600 / series.electrode_area_cm2
-    )
-    np.testing.assert_allclose(charge, passed, atol=2e-3 * charge[-1])
+    # whether a row's current is taken to flow until the next row, or to change evenly towards it
+    for flows in (current[:-1], (current[:-1] + current[1:]) / 2):
+        passed = np.concatenate([[0], np.cumsum(np.diff(time) * flows)]) / 3600 / series.electrode_area_cm2
+        np.testing.assert_allclose(charge, passed, atol=1e-5 * abs(charge[-1]))
     length = 181 * 0.2
     for step in series.steps:
-        assert np.interp(step.time_s, time, charge) == pytest.approx(step.charge_mah_cm2, abs=1e-6)
+        assert np.interp(step.time_s, time, charge) == pytest.approx(sign * step.charge_mah_cm2, abs=1e-6)
         during = (time > step.time_s) & (time < step.time_s + length)
         if pauses:
             assert np.all(current[during] == 0)
@@ -572,13 +663,18 @@ def test_a_perfect_scan_is_the_projection_of_its_parts():
 # ---- what is refused
 
 
+def test_limits_that_are_told_are_allowed():
+    for option, value in (("crack_opening_um", 134.6), ("scale_um", 0.4337), ("scale_um", 130.0)):
+        build_series("plating", **{option: value}, **BARE)
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "says"),
     [
         ("platting", {}, "'plating'"),
         ("plating", {"size": "tinny"}, "'tiny'"),
         ("plating", {"seed": -1}, "seed"),
-        ("plating", {"crack_opening_um": 1000.0}, "at most"),
+        ("plating", {"crack_opening_um": 99999.0}, "= 99999;.*at most 134.6"),
         ("plating", {"crack_opening_um": 0.0}, "positive"),
         ("plating", {"crack_opening_um": math.nan}, "positive"),
         ("plating", {"bubble_radius_um": 900.0}, "up to"),
@@ -588,7 +684,9 @@ def test_a_perfect_scan_is_the_projection_of_its_parts():
         ("stripping", {"eta_frac": 1.5}, "eta_frac"),
         ("plating", {"rows": 4}, "16 rows"),
         ("plating", {"n_pores": 30_000}, "n_pores"),
-        ("plating", {"scale_um": -1.0}, "pixel_um"),
+        ("plating", {"scale_um": -1.0}, "scale_um = -1;.*0.4337 to 130"),
+        ("plating", {"scale_um": 1000.0}, "scale_um = 1000;.*0.4337 to 130"),
+        ("plating", {"scale_um": math.nan}, "scale_um = nan"),
         ("plating", {"photonss": 3}, "'photons'"),
         ("plating", {"energy_kev": 2.0}, "5 to 300"),
     ],

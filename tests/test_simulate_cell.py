@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 from datetime import datetime
 
@@ -346,16 +347,56 @@ def test_an_interrupted_series_goes_on_with_the_scan_that_was_not_finished(tmp_p
 
 def test_another_series_does_not_go_on_in_a_folder(tmp_path):
     simulation.write_series(tmp_path / "cell", small_series(), layout="hex1")
-    with pytest.raises(BadRecipe, match=r"holds another series.*seed"):
+    with pytest.raises(BadRecipe, match=r"holds another series \(--seed 4 there, 5 here\)"):
         simulation.write_series(tmp_path / "cell", small_series(seed=5), layout="hex1")
-    with pytest.raises(BadRecipe, match="layout"):
+    with pytest.raises(BadRecipe, match="--layout hex1 there, nxtomo here"):
         simulation.write_series(tmp_path / "cell", small_series(), layout="nxtomo")
+    with pytest.raises(BadRecipe, match="--photons as its size says there, 500 here"):
+        simulation.write_series(
+            tmp_path / "cell", small_series(photons=500), layout="hex1", options={"--photons": 500}
+        )
+    with pytest.raises(BadRecipe, match="older program"):
+        simulation.write_series(tmp_path / "cell", small_series(n_flats=5), layout="hex1")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(BadRecipe, match="not empty"):
         simulation.write_series(tmp_path / "mine", small_series(), layout="hex1")
     with pytest.raises(BadRecipe, match="not a folder"):
         simulation.write_series(tmp_path / "mine" / "thesis.tex", small_series(), layout="hex1")
+
+
+@pytest.mark.parametrize("layout", sorted(formats.layouts()))
+@pytest.mark.parametrize("lost", ["first", "last"])
+def test_a_scan_that_has_lost_a_file_is_made_anew_and_no_other(layout, lost, tmp_path):
+    series, folder = small_series(n_steps=2), tmp_path / "cell"
+    simulation.write_series(folder, series, layout=layout)
+    before = files_of(folder / "raw_data")
+    written = {path: (folder / "raw_data" / path).stat().st_mtime_ns for path in before}
+    paths = sorted(json.loads((folder / "simulation.json").read_text())["finished"]["scan_00001"])
+    gone = folder / "raw_data" / paths[0 if lost == "first" else -1]
+    if lost == "first":
+        gone.unlink()
+    else:  # or is cut off
+        gone.write_bytes(gone.read_bytes()[:-1])
+    simulation.write_series(folder, series, layout=layout)
+    assert files_of(folder / "raw_data") == before
+    anew = {p.as_posix() for p, t in written.items() if (folder / "raw_data" / p).stat().st_mtime_ns != t}
+    assert anew == set(paths)
+
+
+@pytest.mark.parametrize("layout", sorted(formats.layouts()))
+def test_folders_of_darks_and_flats_have_the_name_of_no_scan_of_the_series(layout, tmp_path):
+    """Parts of a series that are written apart are together what the series is when written at once."""
+    whole = simulation.write_series(tmp_path / "whole", small_series(), layout=layout)
+    together = {}
+    for part in ((0, 1), (1, 3)):
+        raw = simulation.write_series(tmp_path / f"part{part[0]}", small_series(), layout=layout, scans=part)
+        files = files_of(raw)
+        assert all(together[path] == files[path] for path in together.keys() & files.keys())
+        together |= files
+        names = [each.name for each in formats.find_scans(raw) if each.holds == "projections"]
+        assert names == [simulation.scan_name(i) for i in range(*part)]
+    assert together == files_of(whole)
 
 
 def test_a_part_of_a_series_has_its_own_darks_and_flats(tmp_path):
@@ -370,7 +411,7 @@ def test_a_part_of_a_series_has_its_own_darks_and_flats(tmp_path):
 def test_a_disk_too_small_is_said_before_writing(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**6))
-    with pytest.raises(BadRecipe, match=r"3 scan\(s\) need 0\.0002.* GB, 0\.001 GB are free"):
+    with pytest.raises(BadRecipe, match=r"3 scan\(s\) need 0\.0044.* GB .*, 0\.001 GB are free"):
         simulation.write_series(tmp_path / "cell", small_series(), layout="hex1")
     assert not (tmp_path / "cell").exists()
 
@@ -393,7 +434,9 @@ def test_truth_tables_and_the_cycler_name_what_was_written(tmp_path):
     np.testing.assert_array_equal(truth["angles_rad"]["scan_00002"], written[1].angles_rad)
     with (tmp_path / "truth" / "objects.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["volume_um3"] for row in rows] == ["1000000.0"] * 3
+    assert [row["volume_um3"] for row in rows] == ["1000000"] * 3
+    with (tmp_path / "truth" / "scans.csv").open() as file:
+        assert [row["charge_mah_cm2"] for row in csv.DictReader(file)] == ["0", "0.1", "0.2"]
     with (tmp_path / "cycler.csv").open() as file:
         lines = list(csv.DictReader(file))
     times = [datetime.fromisoformat(line["time"]).timestamp() for line in lines]
@@ -401,14 +444,101 @@ def test_truth_tables_and_the_cycler_name_what_was_written(tmp_path):
     assert [float(line["voltage_v"]) for line in lines] == pytest.approx([r.voltage_v for r in series.cycler])
 
 
-def test_the_mpt_file_is_what_ec_lab_writes(tmp_path):
-    series = small_series()
+def test_what_is_written_of_a_part_is_about_that_part(tmp_path):
+    series = build_series("stripping", n_pores=0, n_specks=0, n_angles=5)
+    simulated_truth.write_truth(
+        tmp_path, series, scans=simulation.scans_of(series, layout="hex1", scans=(2, 4))
+    )
     simulated_truth.write_cycler(tmp_path, series)
-    lines = (tmp_path / "cycler.mpt").read_bytes().decode("latin-1").split("\r\n")
+    names = {"scan_00003", "scan_00004"}
+    truth = json.loads((tmp_path / "truth.json").read_text())
+    assert set(truth["written"]) == set(truth["steps"]) == set(truth["start_times"]) == names
+    assert truth["n_scans"] == 5
+    told = set()
+    for path in sorted((tmp_path / "truth").glob("*.csv")):
+        rows = csv_rows(path)
+        told |= {v for row in rows for key, v in row.items() if key in {"scan", "scan_from", "scan_to"}}
+    assert told == names
+    # that two bubbles merge is seen in these; that one appears in the third is not
+    events = [(e["kind"], e["scan_from"], e["scan_to"]) for e in truth["tables"]["events"]]
+    assert events == [("merge", "scan_00003", "scan_00004")]
+    lines = csv_rows(tmp_path / "cycler.csv")
+    start, end = (datetime.fromisoformat(lines[i]["time"]).timestamp() for i in (0, -1))
+    assert start <= series.steps[0].time_s < series.steps[-1].time_s <= end
+
+
+@pytest.mark.parametrize("kind", ["plating", "stripping", "control"])
+def test_every_column_and_entry_is_described_beside_the_truth(kind, tmp_path):
+    series = build_series(kind, n_pores=0, n_specks=0, n_angles=5)
+    simulated_truth.write_truth(tmp_path, series, scans=simulation.scans_of(series, layout="hex1"))
+    simulated_truth.write_cycler(tmp_path, series)
+    parts = (tmp_path / "truth" / "columns.md").read_text().split("\n## ")[1:]
+    told = {
+        text.split("\n")[0]: [line.split("`")[1] for line in text.split("\n") if line.startswith("- `")]
+        for text in parts
+    }
+    paths = [*(tmp_path / "truth").glob("*.csv"), tmp_path / "cycler.csv"]
+    for path in paths:
+        name = path.name if path.parent.name == "truth" else f"../{path.name}"
+        with path.open() as file:
+            assert next(csv.reader(file)) == told.pop(name)
+    names, _ = mpt_table(tmp_path / "cycler.mpt")
+    assert names == told.pop("../cycler.mpt")
+    truth = json.loads((tmp_path / "truth.json").read_text())
+    assert set(truth) - set(told["../truth.json"]) == set()
+    assert set(told.pop("../truth.json")) - set(truth) <= {"crack_opening_um"}
+    assert not told
+
+
+@pytest.mark.parametrize("kind", ["plating", "stripping"])
+def test_the_current_of_both_cycler_files_is_the_charge_of_the_scans(kind, tmp_path):
+    series = build_series(kind, n_pores=0, n_specks=0, n_angles=5)
+    simulated_truth.write_truth(tmp_path, series, scans=simulation.scans_of(series, layout="hex1"))
+    simulated_truth.write_cycler(tmp_path, series)
+    sign = {"plating": 1, "stripping": -1}[kind]
+    area = json.loads((tmp_path / "truth.json").read_text())["electrode_area_cm2"]
+    scans = [
+        {k: float(row[k]) for k in ("time_s", "charge_mah_cm2", "current_ma_cm2")}
+        for row in csv_rows(tmp_path / "truth" / "scans.csv")
+    ]
+    rows = csv_rows(tmp_path / "cycler.csv")
+    start_s = datetime.fromisoformat(rows[0]["time"]).timestamp()
+    names, table = mpt_table(tmp_path / "cycler.mpt")
+    mpt = dict(zip(names, table.T, strict=True))
+    of_csv = [np.array([float(r[k]) for r in rows]) for k in ("time_s", "current_ma", "charge_mah_cm2")]
+    of_mpt = [mpt["time/s"], mpt["I/mA"], mpt["(Q-Qo)/mA.h"] / area]
+    np.testing.assert_array_equal(mpt["ox/red"] == 1, mpt["I/mA"] > 0)
+    for time, current, charge in (of_csv, of_mpt):
+        signed, passed = (
+            np.concatenate([[0], np.cumsum(np.diff(time) * flows[:-1])]) / 3600 / area
+            for flows in (current, abs(current))
+        )
+        np.testing.assert_allclose(charge, signed, atol=1e-5 * passed[-1])
+        for scan in scans:
+            found = np.interp(scan["time_s"] - start_s, time, passed)
+            assert found == pytest.approx(scan["charge_mah_cm2"], abs=1e-5 * passed[-1])
+        assert sign * charge[-1] == pytest.approx(scans[-1]["charge_mah_cm2"], rel=1e-5)
+    assert all(np.sign(scan["current_ma_cm2"]) == sign for scan in scans[1:])
+
+
+def csv_rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def mpt_table(path):
+    lines = path.read_bytes().decode("latin-1").split("\r\n")
     assert lines[0] == "EC-Lab ASCII FILE"
     n_head = int(lines[1].split(":")[1])
     names = lines[n_head - 1].rstrip("\t").split("\t")
-    table = np.array([line.rstrip("\t").split("\t") for line in lines[n_head:] if line], dtype=float)
+    table = [line.rstrip("\t").split("\t") for line in lines[n_head:] if line]
+    return names, np.array(table, dtype=float)
+
+
+def test_the_mpt_file_is_what_ec_lab_writes(tmp_path):
+    series = small_series()
+    simulated_truth.write_cycler(tmp_path, series)
+    names, table = mpt_table(tmp_path / "cycler.mpt")
     assert table.shape == (20, len(names))
     column = {name: table[:, i] for i, name in enumerate(names)}
     assert column["time/s"].tolist() == [600.0 * i for i in range(20)]
@@ -457,8 +587,24 @@ def test_the_command_writes_a_series_that_its_recipe_can_plan(tmp_path, capsys):
     assert main(["plan", recipe]) == 0
     assert "scan_00004" in capsys.readouterr().out
     assert main(call) == 0
-    assert main([*call, "--seed", "1"]) == 2
-    assert "seed" in capsys.readouterr().err
+    # all projections are a default, and asking for what is there is no other wish
+    assert main([*call, "--rows", "64"]) == 0
+    assert main([*call, "--seed", "1", "--photons", "0"]) == 2
+    assert "--seed 0 there, 1 here; --photons as its size says there, 0.0 here" in capsys.readouterr().err
+
+
+def test_a_folder_where_a_simulation_is_named_is_told_of_both(capsys):
+    assert main(["simulate", "somewhere"]) == 2
+    err = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "xctpipe simulate scan somewhere or xctpipe simulate cell somewhere" in err
+
+
+@pytest.mark.parametrize(("layout", "where"), [("hex1", "folders of their own"), ("nxtomo", "every scan")])
+def test_the_recipe_says_where_darks_and_flats_are(layout, where, tmp_path):
+    path = simulated_truth.write_recipe(
+        tmp_path, build_series("control", n_pores=0, n_specks=0), scans=["scan_00001"], layout=layout
+    )
+    assert where in path.read_text().split("\n")[0]
 
 
 @pytest.mark.parametrize(
@@ -468,13 +614,17 @@ def test_the_command_writes_a_series_that_its_recipe_can_plan(tmp_path, capsys):
         (["--size", "huge"], "tiny"),
         (["--layout", "hex9"], "hex1"),
         (["--seed", "-1"], "seed"),
-        (["--photons", "-5"], "photons"),
-        (["--distance-mm", "-1"], "distance_mm"),
-        (["--crack-opening-um", "0"], "crack_opening_um"),
-        (["--bubble-radius-um", "99999"], "bubble_radius_um"),
-        (["--scale-um", "0"], "pixel_um"),
+        (["--photons", "-5"], "--photons -5: give 1 to 1e+12, or 0"),
+        (["--photons", "nan"], "--photons nan"),
+        (["--distance-mm", "-1"], "--distance-mm -1"),
+        (["--distance-mm", "500"], "--distance-mm 500"),
+        (["--crack-opening-um", "0"], "--crack-opening-um 0"),
+        (["--crack-opening-um", "99999"], "--crack-opening-um 99999"),
+        (["--bubble-radius-um", "99999"], "--bubble-radius-um 99999"),
+        (["--scale-um", "0"], "--scale-um 0"),
+        (["--scale-um", "1000"], "0.4337 to 130"),
         (["--rows", "8"], "16 rows"),
-        (["--angles", "1"], "n_angles"),
+        (["--angles", "1"], "--angles 1"),
         (["--scans", "5:9"], "--scans"),
         (["--scans", "all"], "--scans"),
     ],
@@ -483,7 +633,7 @@ def test_a_wish_that_cannot_be_met_is_one_message(wish, word, tmp_path, capsys):
     assert main(["simulate", "cell", str(tmp_path / "cell"), *wish]) == 2
     err = capsys.readouterr().err
     assert word in err
-    assert "Traceback" not in err
+    assert not any(name in err for name in ("Traceback", "n_angles", "_um", "_mm", "simulate: "))
     assert not (tmp_path / "cell").exists()
 
 
@@ -492,6 +642,16 @@ def test_a_disk_too_small_stops_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**8))
     assert main(["simulate", "cell", str(tmp_path / "cell"), "--size", "small"]) == 2
     assert "7 scan(s) need 0.7" in capsys.readouterr().err
+
+
+def test_the_need_of_a_disk_too_small_is_above_what_is_free(tmp_path, monkeypatch):
+    """Just too little, so that frames alone would fit."""
+    series, usage = small_series(), shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4 * 10**6))
+    with pytest.raises(BadRecipe) as caught:
+        simulation.write_series(tmp_path / "cell", series, layout="hex1")
+    need, free = (float(found) for found in re.findall(r"([\d.]+) GB", str(caught.value)))
+    assert need > free
 
 
 # ---- the contact sheet

@@ -13,10 +13,12 @@ from xctpipe import formats, phantom, volume
 from xctpipe.assess import rows_across
 from xctpipe.errors import BadRecipe, BadScan, nearest
 from xctpipe.prepare import volume_path
+from xctpipe.progress import progress
 from xctpipe.recipe import make_recipe
 from xctpipe.run import run
 from xctpipe.runfolder import read_json, write_json
 from xctpipe.scan import FloatArray, Scan
+from xctpipe.simulation import count_frames, photons_of, streamed
 from xctpipe.storage import storing
 from xctpipe.survey import SURVEY_ROWS
 
@@ -55,7 +57,7 @@ def write_simulated(
     known = formats.layouts()
     if layout not in known:
         raise BadRecipe(f"no raw layout {layout!r}; {nearest(layout, known)}")
-    changes: dict[str, Any] = {} if photons is None else {"photons": photons or None}
+    changes: dict[str, Any] = {} if photons is None else {"photons": photons_of(photons)}
     scan, truth = phantom.simulated_scan(size=size, seed=seed, full_view=full_view, **changes)
     return write_raw(scan, truth, folder, layout=layout)
 
@@ -74,7 +76,11 @@ def write_raw(scan: Scan, truth: dict[str, Any], folder: Path, *, layout: str) -
             unfinished.mkdir(parents=True)
         except (FileNotFoundError, NotADirectoryError) as err:
             raise BadRecipe(f"{folder}: no folder can be made there; choose another place") from err
-        formats.write_scan(unfinished / "scan_00001", scan, layout=layout)
+        with (
+            progress("simulating", total=count_frames(scan), unit="frames") as bar,
+            streamed(scan, bar=bar) as stream,
+        ):
+            formats.write_scan(unfinished / "scan_00001", stream, layout=layout)
         write_json(folder / "truth.json", truth)
         return unfinished.rename(folder / "raw_data")
 

@@ -1,13 +1,13 @@
 """A simulated series on disk: raw scans in any layout, the truth, the cycler's file and a recipe for them.
 
-Darks and flats are taken before the first scan and after the last one, none in between. A scan that is
-complete is kept when the command is repeated after an interruption; one that is not is made anew, to the same
-bytes.
+Darks and flats are taken before the first scan and after the last one, none in between; folders of their own
+are numbered after all scans of the series, written or not. A scan that is complete is kept when the command
+is repeated after an interruption; one that is not, or that has lost a file, is made anew, to the same bytes.
 """
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +18,7 @@ import numpy as np
 
 from xctpipe import __version__, formats
 from xctpipe.errors import BadRecipe, nearest
+from xctpipe.formats.hex2 import METADATA
 from xctpipe.machine import set_threads
 from xctpipe.phantom.acquisition import Acquisition, with_changes
 from xctpipe.phantom.scanner import FrameKind, SimulatedFrames
@@ -39,9 +40,31 @@ _OURS = frozenset(
 )
 
 _LEAST_CHUNK, _CHUNK_BYTES = 4, 2**23
+_MOST_PHOTONS = 1e12
 
 # these write darks and flats as runs of their own beside the scan; the others hold them in each scan
 _FLATS_BESIDE = frozenset({"hex0", "hex1", "hex2", "hex3"})
+
+
+# where layouts look for names that are taken
+_PLACES = (Path(), METADATA)
+
+
+def flats_are_beside(layout: str) -> bool:
+    """Whether a layout writes darks and flats beside the scans, and not into each."""
+    return layout in _FLATS_BESIDE
+
+
+def photons_of(wanted: float) -> float | None:
+    """Photons of a simulation for the option `--photons`; None, without noise, for 0.
+
+    Raises
+    ------
+    BadRecipe : so many are not possible.
+    """
+    if wanted and not 1 <= wanted <= _MOST_PHOTONS:
+        raise BadRecipe(f"--photons {wanted:.10g}: give 1 to {_MOST_PHOTONS:g}, or 0 for no noise")
+    return wanted or None
 
 
 def scan_name(index: int) -> str:
@@ -110,12 +133,19 @@ def scans_of(series: Series, *, layout: str, scans: Span | None = None) -> dict[
     sets = dark_flats(series)
     found = {i: scan_in_series(series, i) for i in range(first, last)}
     for i, scan in found.items():
-        if layout not in _FLATS_BESIDE or i == last - 1:
+        if not flats_are_beside(layout) or i == last - 1:
             found[i] = replace(scan, dark_flats=sets)
     return found
 
 
-def write_series(folder: Path, series: Series, *, layout: str, scans: Span | None = None) -> Path:
+def write_series(
+    folder: Path,
+    series: Series,
+    *,
+    layout: str,
+    scans: Span | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the raw scans of a series into a new folder, or go on where an interrupted call stopped.
 
     Frames are computed a block ahead of the disk; memory holds a few frames for each thread.
@@ -123,6 +153,7 @@ def write_series(folder: Path, series: Series, *, layout: str, scans: Span | Non
     Parameters
     ----------
     scans : which time steps, the first is 0; absent: all.
+    options : by which the series was made, to say what differs from another one that is in the folder.
 
     Returns
     -------
@@ -133,53 +164,86 @@ def write_series(folder: Path, series: Series, *, layout: str, scans: Span | Non
     BadRecipe : the folder holds something else, the disk is too small, or no such layout or scans.
     """
     wanted = scans_of(series, layout=layout, scans=scans)
-    settings = _settings(series, layout=layout, scans=scans)
+    settings = _settings(series, layout=layout, scans=scans, options=options or {})
     finished = _begun(folder, settings)
     missing = {i: scan for i, scan in wanted.items() if scan_name(i) not in finished}
+    names = [scan_name(i) for i in range(len(series.steps))]
     need = sum(_bytes_of(scan) for scan in missing.values())
     _check_room(folder, need, n_scans=len(missing))
-    n_frames = sum(stack.shape[0] for scan in missing.values() for stack in _stacks(scan))
+    n_frames = sum(count_frames(scan) for scan in missing.values())
     with storing(folder, needed_bytes=need):
         _make_folder(folder)
         write_json(folder / RECORD, {**settings, "finished": finished})
         with progress("simulating", total=n_frames, unit="frames") as bar:
             for i, scan in missing.items():
-                _write_one(folder, scan, layout=layout, bar=bar)
-                finished.append(scan_name(i))
+                finished[scan_name(i)] = _write_one(folder, scan, layout=layout, bar=bar, names=names)
                 write_json(folder / RECORD, {**settings, "finished": finished})
         shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
     return folder / RAW
 
 
-def _settings(series: Series, *, layout: str, scans: Span | None) -> dict[str, Any]:
+def _settings(
+    series: Series, *, layout: str, scans: Span | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    first, last = scans or (0, len(series.steps))
     return {
         "made_by": f"xctpipe {__version__}",
-        "series": series.kind,
-        "size": series.size,
-        "seed": series.seed,
-        "layout": layout,
-        "scans": None if scans is None else list(scans),
-        # everything else: geometry, acquisition, times
-        "digest": hashlib.sha256(repr(series).encode()).hexdigest()[:16],
+        "options": {
+            "--series": series.kind,
+            "--size": series.size,
+            "--seed": series.seed,
+            "--layout": layout,
+            "--scans": f"{first}:{last}",
+            **options,
+        },
+        # everything: geometry, acquisition, times, and where it is written
+        "digest": hashlib.sha256(repr((series, layout, first, last)).encode()).hexdigest()[:16],
     }
 
 
-def _begun(folder: Path, settings: dict[str, Any]) -> list[str]:
-    """Names of scans that an earlier call finished; BadRecipe when the folder is not for this series."""
+def _begun(folder: Path, settings: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Scans that an earlier call finished and that are whole, with the sizes of their files.
+
+    BadRecipe when the folder is for another series.
+    """
     if folder.exists() and not folder.is_dir():
         raise BadRecipe(f"{folder}: is not a folder; choose another place")
     record = read_json(folder / RECORD)
     if record is None:
         if folder.exists() and any(child.name != UNFINISHED for child in folder.iterdir()):
             raise BadRecipe(f"{folder} is not empty; choose another folder")
-        return []
-    other = [key for key, value in settings.items() if record.get(key) != value]
-    if other:
+        return {}
+    if any(record.get(key) != settings[key] for key in ("made_by", "digest")):
         raise BadRecipe(
-            f"{folder} holds another series (differs in {', '.join(other)}); repeat the command that began "
-            "it, or choose another folder"
+            f"{folder} holds another series ({_difference(record, settings)}); "
+            "give the options of the command that began it, or choose another folder"
         )
-    return list(record.get("finished", []))
+    finished = record.get("finished", {})
+    return {name: files for name, files in finished.items() if _is_whole(folder / RAW, files)}
+
+
+def _difference(record: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    there, here = record.get("options", {}), settings["options"]
+    found = [
+        f"{name} {_shown(there.get(name))} there, {_shown(here.get(name))} here"
+        for name in {**there, **here}
+        if there.get(name) != here.get(name)
+    ]
+    if record.get("made_by") != settings["made_by"]:
+        found.append(f"made by {record.get('made_by')}, this is {settings['made_by']}")
+    return "; ".join(found) or "the same options gave another cell: it was made by an older program"
+
+
+def _shown(value: Any) -> str:
+    return "as its size says" if value is None else f"{value}"
+
+
+def _is_whole(raw: Path, files: Mapping[str, int]) -> bool:
+    def there(name: str, size: int) -> bool:
+        path = raw / name
+        return path.is_file() and path.stat().st_size == size
+
+    return all(there(name, size) for name, size in files.items())
 
 
 def _make_folder(folder: Path) -> None:
@@ -194,6 +258,11 @@ def _stacks(scan: Scan) -> list[Any]:
     return [scan.frames, *sets]
 
 
+def count_frames(scan: Scan) -> int:
+    """Number of all frames, darks and flats too."""
+    return sum(int(stack.shape[0]) for stack in _stacks(scan))
+
+
 def _bytes_of(scan: Scan) -> int:
     return sum(int(np.prod(stack.shape)) * stack.dtype.itemsize for stack in _stacks(scan))
 
@@ -202,20 +271,42 @@ def _check_room(folder: Path, need: int, *, n_scans: int) -> None:
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(there).free
     # the picture, tables and headers are small beside the frames
-    if need * 1.01 + 2**22 > free:
+    whole = need * 1.01 + 2**22
+    if n_scans and whole > free:
         raise BadRecipe(
-            f"{folder}: {n_scans} scan(s) need {need / 1e9:.3g} GB, {free / 1e9:.3g} GB are free on that "
-            "disk; choose another folder, or fewer scans (--scans), rows (--rows) or angles (--angles)"
+            f"{folder}: {n_scans} scan(s) need {whole / 1e9:.4g} GB with their tables and picture, "
+            f"{free / 1e9:.4g} GB are free on that disk; choose another folder, or fewer scans (--scans), "
+            "rows (--rows) or angles (--angles)"
         )
 
 
-def _write_one(folder: Path, scan: Scan, *, layout: str, bar: Bar) -> None:
-    """Write a scan apart, then move its files to the others: what is in the raw folder is whole."""
+def _write_one(folder: Path, scan: Scan, *, layout: str, bar: Bar, names: Sequence[str]) -> dict[str, int]:
+    """Write a scan apart, then move its files to the others: what is in the raw folder is whole.
+
+    `names` are those of all scans, which darks and flats must not take. Returns the files with their sizes.
+    """
     apart = folder / UNFINISHED
     shutil.rmtree(apart, ignore_errors=True)
-    apart.mkdir()
+    for place in _PLACES:
+        for name in set(names) - {scan.name}:
+            (apart / place / name).mkdir(parents=True)
+    with streamed(scan, bar=bar) as stream:
+        formats.write_scan(apart / scan.name, stream, layout=layout)
+    sizes = {}
+    # files one by one: layouts that spread a scan over a tree share its folders
+    for path in sorted(each for each in apart.rglob("*") if not each.is_dir()):
+        target = folder / RAW / path.relative_to(apart)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sizes[path.relative_to(apart).as_posix()] = path.stat().st_size
+        path.replace(target)
+    return sizes
+
+
+@contextmanager
+def streamed(scan: Scan, *, bar: Bar) -> Iterator[Scan]:
+    """The scan with all its frames computed ahead of their writer and counted."""
     with ahead(bar) as stream:
-        streamed = replace(
+        yield replace(
             scan,
             frames=stream(scan.frames),
             dark_flats=tuple(
@@ -223,12 +314,6 @@ def _write_one(folder: Path, scan: Scan, *, layout: str, bar: Bar) -> None:
                 for item in scan.dark_flats
             ),
         )
-        formats.write_scan(apart / scan.name, streamed, layout=layout)
-    # files one by one: layouts that spread a scan over a tree share its folders
-    for path in sorted(each for each in apart.rglob("*") if not each.is_dir()):
-        target = folder / RAW / path.relative_to(apart)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)
 
 
 @dataclass(frozen=True, eq=False)

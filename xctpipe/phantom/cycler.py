@@ -1,8 +1,9 @@
 """The synthetic cycler: when each scan starts, and time, voltage and current in between.
 
-The voltage is a resistance times the current, plus, while plating, a rise with charge; while stripping, the
-resistance grows as contact is lost. A short takes it to almost nothing at once. It is for joining tables by
-time; no electrochemistry is in it.
+Current, charge and over-voltage are positive while sodium is plated into the liquid and negative while it is
+stripped; the charge of a row is the integral of the current up to it. The over-voltage is a resistance times
+the current; the resistance rises with charge while plating, and as contact is lost while stripping. A short
+takes the voltage to almost nothing at once. It is for joining tables by time; no electrochemistry is in it.
 """
 
 import math
@@ -19,14 +20,16 @@ _OHM_CM2, _REST_V, _SHORT_V = 180.0, 0.004, 0.002
 _RISE = 0.5
 _SPACE = 1.25
 _ROWS = 1500
+# a row so long before the current changes: lines between rows are then the current, to 1e-5 of its charge
+_BEFORE_S = 0.01
 
 
 @dataclass(frozen=True)
 class Schedule:
     """When scans start and what the cycler does meanwhile.
 
-    `starts_s` are POSIX times; `current_ma_cm2` flows from one scan to the next, `voltage_v` is the cell's
-    just before each scan.
+    `starts_s` are POSIX times; `currents_ma_cm2` flowed until each scan began, 0 before the first;
+    `voltages_v` are the cell's just before each scan. Signs as in `rows`.
     """
 
     starts_s: tuple[float, ...]
@@ -49,7 +52,7 @@ def schedule(
 
     Parameters
     ----------
-    charges_mah_cm2 : passed until each scan starts, the first 0, none falling.
+    charges_mah_cm2 : passed until each scan starts in whatever direction, the first 0, none falling.
     sign : 1 plates into the liquid, -1 strips it, 0 rests between scans.
     scan_s : length of a scan.
     pauses : current off while a scan is taken; else it flows on, at less than 0.7 mA/cm^2 where two scans
@@ -91,7 +94,7 @@ def _voltage(current_ma_cm2: float, *, done: float, contact: float, shorted: boo
     if shorted:
         return _SHORT_V
     rise = 1 + _RISE * done if current_ma_cm2 > 0 else (0.97 / contact) ** 4
-    return _REST_V + abs(current_ma_cm2) * 1e-3 * _OHM_CM2 * rise
+    return _REST_V + current_ma_cm2 * 1e-3 * _OHM_CM2 * rise
 
 
 def _rows(
@@ -109,18 +112,18 @@ def _rows(
     for i, current in enumerate(currents):
         on, off = starts[i] + pause_s, starts[i + 1]
         if pause_s:
-            rows += [CyclerRow(t, rest[i], 0.0, charge) for t in _times(starts[i], on, step)]
-        times = _times(on, off, step)
+            at_rest = [*_times(starts[i], on, step), on - _BEFORE_S]
+            rows += [CyclerRow(t, rest[i], 0.0, charge) for t in at_rest]
         # the last row shows the short, which comes just before the scan
-        times.append(off - 0.25 * (off - times[-1]))
+        times = [*_times(on, off, step), off - _BEFORE_S]
         before = volts[i] if i else volts[1]
         after = before if shorted[i + 1] else volts[i + 1]
         for t in times:
             part = (t - on) / (off - on)
             value = volts[i + 1] if t == times[-1] else before + (after - before) * part
-            passed = charge + part * abs(current) * (off - on) / 3600
+            passed = charge + part * current * (off - on) / 3600
             rows.append(CyclerRow(t, value, current * area_cm2, passed))
-        charge += abs(current) * (off - on) / 3600
+        charge += current * (off - on) / 3600
     end = starts[-1] + max(pause_s, 1.0)
     rows += [CyclerRow(t, rest[-1], 0.0, charge) for t in _times(starts[-1], end, step)]
     return rows

@@ -14,6 +14,7 @@ from xctpipe.phantom.bodies import Body, ball, ellipse_faces
 from xctpipe.phantom.caps import ClippedEllipsoid, lens, surface_crack
 from xctpipe.phantom.scenes import Scene
 from xctpipe.phantom.shapes import rotation
+from xctpipe.phantom.sizes import down_to_digits
 from xctpipe.phantom.stack import Stack
 
 CHARGES_MAH_CM2 = (0.0, 0.12, 0.24, 0.36, 0.44, 0.48, 0.50)
@@ -26,6 +27,7 @@ _START_MM = (0.06, 0.04)
 # openings relative to the largest of the void crack: start, three shells, lift, lift after relaxation, penny
 _START, _SHELLS, _LIFTS, _PENNY = 1 / 3, (1 / 2, 5 / 6, 1.0), (4 / 3, 1 / 2), 1 / 2
 _EVEN_SHELLS = (1 / 3, 2 / 3, 1.0)
+_EVEN_START = 1 / 6
 _SLENDER = 3.3
 _REACH_MM = 1.15
 _PENNY_FRAC = (0.25, 0.7)
@@ -33,7 +35,11 @@ _PENNY_FRAC = (0.25, 0.7)
 
 @dataclass(frozen=True)
 class Crack:
-    """Shape of the crack of one cell: lengths in mm, `opening_mm` the largest of the void crack (P4)."""
+    """Shape of the crack of one cell, lengths in mm.
+
+    `opening_mm` is the largest opening while the crack is empty (P4). Where the chip lifts out of it and
+    liquid fills it (P5), the gap is `lift_mm` wide: 4/3 of that.
+    """
 
     x_mm: float
     y_mm: float
@@ -62,7 +68,8 @@ def crack_of(stack: Stack, *, opening_mm: float, in_voxels: bool) -> Crack:
 
     Parameters
     ----------
-    in_voxels : openings of 0.5, 1, 2, 3 and 4 when the largest of the void crack is 3; else as measured ones.
+    opening_mm : largest opening while the crack is empty (P4).
+    in_voxels : openings of 0.5, 1, 2, 3 and, lifted, 4 when that is 3; else in the ratios of measured ones.
 
     Raises
     ------
@@ -70,7 +77,7 @@ def crack_of(stack: Stack, *, opening_mm: float, in_voxels: bool) -> Crack:
     """
     s = stack.scale
     if not (math.isfinite(opening_mm) and opening_mm > 0):
-        raise BadRecipe(f"simulate: crack_opening_um = {opening_mm * 1e3:g}; give a positive opening")
+        raise BadRecipe(f"simulate: crack_opening_um = {opening_mm * 1e3:.10g}; give a positive opening")
     wider = max(1.0, _SLENDER * opening_mm / (_DEPTHS_MM[2] * s))
     crack = Crack(
         _PLACE_MM[0] * s,
@@ -86,13 +93,10 @@ def crack_of(stack: Stack, *, opening_mm: float, in_voxels: bool) -> Crack:
     if crack.reach_mm > _REACH_MM * s:
         largest = opening_mm * _REACH_MM * s / crack.reach_mm
         raise BadRecipe(
-            f"simulate: crack_opening_um = {opening_mm * 1e3:.4g}; the crack is then wider than the view, "
-            f"give at most {largest * 1e3:.4g}"
+            f"simulate: crack_opening_um = {opening_mm * 1e3:.10g}; a crack in proportion to it would not "
+            f"fit into the view of this cell; give at most {down_to_digits(largest * 1e3):.10g}"
         )
     return crack
-
-
-_EVEN_START = 1 / 6
 
 
 def plating_scenes(

@@ -34,6 +34,25 @@ def metal_outside_mm3(bodies: Sequence[Body], *, stack: Stack) -> float:
     )
 
 
+def whole_chamber(bodies: Sequence[Body], *, stack: Stack, liquid_mm: float) -> dict[str, float]:
+    """Volumes in um^3 of what the chamber holds, in view or not, and of the liquid that is in cracks.
+
+    Parameters
+    ----------
+    bodies : before the stack drifts.
+    liquid_mm : height of the chamber's content.
+    """
+    inside = [body for body in bodies if body.host == stack.liquid]
+    above = (-math.inf, stack.interface_z_mm)
+    taken = sum(float(moments(body.shape, z_mm=above)[0]) for body in inside)
+    whole = {
+        "nak": math.pi * stack.chamber_mm**2 * liquid_mm - taken,
+        "nak_in_cracks": sum(body.volume_mm3 for body in bodies if body.material == stack.liquid),
+        "void": sum(body.volume_mm3 for body in inside if body.material == "void"),
+    }
+    return {name: volume * _MM3 for name, volume in whole.items()}
+
+
 def objects_seen(
     seen: Sequence[Seen], *, interface_mm: float, row0_mm: float, percolates: Sequence[int]
 ) -> tuple[TrueObject, ...]:

@@ -40,9 +40,9 @@ from xctpipe.phantom.materials import mu
 from xctpipe.phantom.plating import crack_of, plating_scenes, resting_bubble, spalled
 from xctpipe.phantom.scanner import simulate
 from xctpipe.phantom.scenes import Scene
-from xctpipe.phantom.seen import interface_seen, metal_outside_mm3, objects_seen, phases_seen
+from xctpipe.phantom.seen import interface_seen, metal_outside_mm3, objects_seen, phases_seen, whole_chamber
 from xctpipe.phantom.shapes import Cylinder, Point
-from xctpipe.phantom.sizes import SIZES, Size
+from xctpipe.phantom.sizes import SIZES, Size, check_scale, down_to_digits
 from xctpipe.phantom.stack import SODIUM_MM, SODIUM_MM3_PER_MAH, Stack, layers, pores_and_specks
 from xctpipe.phantom.stripping import CHARGES_MAH_CM2 as STRIPPED_MAH_CM2
 from xctpipe.phantom.stripping import (
@@ -66,6 +66,8 @@ _MOST = 20_000
 _CONTROL_STEPS = 4
 _MAX_TURN_DEG = 0.3
 _GAPS_S = 40.0
+# of which the radius can be asked for
+_BUBBLES = {"plating": "bubble-3", "stripping": "bubble-4", "control": "bubble-3"}
 # NaK height, place of the interface below the middle of the view (mm; heights of the view)
 _PLATING_STACK, _STRIPPING_STACK = (0.8, -0.5, -0.18), (2.1, 0.8, 0.289)
 
@@ -87,9 +89,12 @@ def build_series(
     kind : `plating` (seven scans), `stripping` (five) or `control` (four of a cell in which nothing changes).
     size : `tiny` (181 projections of 64 x 96), `small` (601 of 256 x 320) or `release` (3001 of 3200 x 3200).
     seed : of the cell, its drift and all noise; the same seed gives the same series.
-    crack_opening_um : largest opening of the void crack (P4); the others are in proportion.
+    crack_opening_um : largest opening of the crack while it is empty (P4); the others are in proportion:
+        that of the gap under the lifted chip (P5), which NaK fills, is 4/3 of it. `control` has the crack of
+        P3, which is narrower.
     bubble_radius_um : radius of the bubble: of the growing one in its last scan.
-    scale_um : edge of a pixel; cell, events, charges and view scale with it. 4160 / columns when absent.
+    scale_um : edge of a pixel; cell, events, charges and view scale with it, from 0.01 to 3 times the real
+        cell. 4160 / columns when absent.
     **options : `energy_kev` (80), `eta_frac` (0.9: share of the stripped sodium's volume that the growing
         bubble takes up), `pauses` (True: the current is off during scans), `drift` (True), `perfect`
         (False; True: without noise and faults), `n_pores` and `n_specks` (at most 20,000), and any field of
@@ -109,7 +114,7 @@ def build_series(
     acquisition = _acquisition(made, seed=seed, scale_um=scale_um, perfect=wish.perfect, changes=wish.changes)
     plan = _Plan(kind, made, seed, acquisition, wish)
     scenes = plan.scenes(_mm(crack_opening_um), _mm(bubble_radius_um))
-    return plan.series(size, scenes)
+    return plan.series(size, scenes, lengths_um=plan.lengths_um(_mm(crack_opening_um), scenes))
 
 
 def scan_of(step: TimeStep, *, seed: int = 0) -> Scan:
@@ -176,6 +181,7 @@ def _acquisition(
             "the cell needs at least 16 rows x 48 columns"
         )
     pixel_um = default_pixel_um(plain.cols) if scale_um is None else scale_um
+    check_scale(pixel_um, cols=plain.cols)
     # thin cracks need the fine rule for rows
     plain = with_changes(plain, pixel_um=pixel_um, instrument_seed=seed, sampling="fast")
     real = with_changes(
@@ -224,12 +230,21 @@ class _Plan:
         still = (*spalled(crack), resting_bubble(stack, radius_mm=radius), *fixed)
         return tuple(Scene(f"C{i}", 0.0, still) for i in range(_CONTROL_STEPS))
 
+    def lengths_um(self, opening_mm: float | None, scenes: Sequence[Scene]) -> dict[str, float]:
+        """Lengths that can be asked for, as they are in the series."""
+        bubble = next(body.shape for body in scenes[-1].bodies if body.name == _BUBBLES[self.kind])
+        lengths = {"bubble_radius_um": (3 / (4 * math.pi) * bubble.volume_mm3) ** (1 / 3) * 1e3}
+        if self.kind == "stripping":
+            return lengths
+        opening = self.made.lengths_mm(self.stack).opening if opening_mm is None else opening_mm
+        return {"crack_opening_um": opening * 1e3, **lengths}
+
     def _resting_radius(self, stack: Stack, radius_mm: float) -> float:
         largest = 0.36 * stack.scale
         if not 0 < radius_mm <= largest:
             raise BadRecipe(
-                f"simulate: bubble_radius_um = {radius_mm * 1e3:.4g}; in a cell of this size give more "
-                f"than 0, up to {largest * 1e3:.4g}"
+                f"simulate: bubble_radius_um = {radius_mm * 1e3:.10g}; in a cell of this size give more "
+                f"than 0, up to {down_to_digits(largest * 1e3):.10g}"
             )
         return radius_mm
 
@@ -269,7 +284,7 @@ class _Plan:
         )
         return tuple(replace(body, object=_FIRST_INCLUSION + i) for i, body in enumerate(found))
 
-    def series(self, size: str, scenes: Sequence[Scene]) -> Series:
+    def series(self, size: str, scenes: Sequence[Scene], *, lengths_um: Mapping[str, float]) -> Series:
         stack, a, wish = self.stack, self.acquisition, self.wish
         drifts = _drifts(stack, n=len(scenes), seed=self.seed, still=not wish.drift)
         steps = [
@@ -296,7 +311,7 @@ class _Plan:
             events_of(scenes, steps),
             stack.electrode_area_cm2,
             times.rows,
-            settings,
+            {**settings, **lengths_um},
         )
 
     def _heights(self, scenes: Sequence[Scene]) -> list[tuple[float, float]]:
@@ -357,6 +372,7 @@ class _Plan:
             percolates=bool(scene.percolates),
             shift_px=(drift[0][2], drift[0][1], drift[0][0]),
             rotation_deg=drift[1],
+            whole_um3=whole_chamber(scene.bodies, stack=stack, liquid_mm=heights_mm[0]),
         )
 
 

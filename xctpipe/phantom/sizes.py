@@ -1,15 +1,21 @@
 """Sizes of simulated series: of the detector, and of what happens in the cell."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from xctpipe.errors import BadRecipe
+from xctpipe.phantom.cell import default_pixel_um
 from xctpipe.phantom.stack import Stack
+
+SCALES = (0.01, 3.0)
+"""Smallest and largest cell, in sizes of the real one, which would let almost no light through if larger."""
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Sizes of events: opening of the crack at its largest, and radii of bubbles.
+    """Sizes of events: largest opening of the crack while it is empty (P4), and radii of bubbles.
 
     `bubble` rests while sodium is plated, and is the growing one at first where that grows by charge;
     `grown` is the growing one in its last scan; `new` appears, a `pair` merges, `cut` crosses the rim.
@@ -56,6 +62,24 @@ class Size:
         """Smallest and largest half axis of pores, and radius of specks."""
         unit = self._unit_mm(stack)
         return (self.pores[0] * unit, self.pores[1] * unit), (self.specks[0] * unit, self.specks[1] * unit)
+
+
+def check_scale(pixel_um: float, *, cols: int) -> None:
+    """BadRecipe unless pixels of this size show a cell of a size that can be scanned."""
+    real_um = default_pixel_um(cols)
+    low, high = (scale * real_um for scale in SCALES)
+    if not low <= pixel_um <= high:
+        raise BadRecipe(
+            f"simulate: scale_um = {pixel_um:.10g}; pixels of {real_um:.4g} um show the cell at its "
+            f"real size; give {SCALES[0]:g} to {SCALES[1]:g} times that: "
+            f"{down_to_digits(1.001 * low):.10g} to {down_to_digits(high):.10g}"
+        )
+
+
+def down_to_digits(value: float, *, digits: int = 4) -> float:
+    """A positive limit with few digits that is still allowed: rounded down."""
+    unit = 10.0 ** (math.floor(math.log10(value)) + 1 - digits)
+    return math.floor(value / unit) * unit
 
 
 SIZES: dict[str, Size] = {

@@ -16,6 +16,7 @@ from xctpipe.phantom.bodies import Body, ball
 from xctpipe.phantom.caps import cap_void
 from xctpipe.phantom.scenes import Scene
 from xctpipe.phantom.shapes import Point
+from xctpipe.phantom.sizes import down_to_digits
 from xctpipe.phantom.stack import SODIUM_MM3_PER_MAH, Stack
 from xctpipe.scan import DoubleArray
 
@@ -50,7 +51,7 @@ def grown_by_charge(
 
 
 def charge_of_growth(radii_mm: Sequence[float], *, eta_frac: float, area_cm2: float) -> tuple[float, ...]:
-    """Charges in mAh/cm^2 at which the bubble of `grown_by_charge` has these radii."""
+    """Charges passed, in mAh/cm^2, at which the bubble of `grown_by_charge` has these radii."""
     per_charge = eta_frac * SODIUM_MM3_PER_MAH * area_cm2
     return tuple(4 / 3 * math.pi * (r**3 - radii_mm[0] ** 3) / per_charge for r in radii_mm)
 
@@ -99,8 +100,8 @@ def _check_fits(stack: Stack, radius_mm: float) -> None:
     largest = min(0.5 * (stack.liquid_mm - 0.2 * stack.scale), 0.95 * stack.scale)
     if not 0 < radius_mm <= largest:
         raise BadRecipe(
-            f"simulate: bubble_radius_um = {radius_mm * 1e3:.4g}; in a cell of this size give more than 0, "
-            f"up to {largest * 1e3:.4g}"
+            f"simulate: bubble_radius_um = {radius_mm * 1e3:.10g}; in a cell of this size give more than 0, "
+            f"up to {down_to_digits(largest * 1e3):.10g}"
         )
 
 

@@ -1,8 +1,12 @@
-"""The truth about a series as tables, with the columns of the measured ones, and as plain values for JSON."""
+"""The truth about a series as tables, with the columns of the measured ones, and as plain values for JSON.
+
+What each column means stands in `columns.py`.
+"""
 
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,13 +18,16 @@ from xctpipe.phantom.timeline import Series, TimeStep, TrueObject
 Row = dict[str, Any]
 
 _STILL = ("pore", "inclusion")
+_CRACKS = ("crack", "crack_filled")
+# digits of a table, and the relative change of a volume that is rounding and no growth
+_DIGITS, _ROUNDING = 12, 1e-9
 
 
 def tables_of(series: Series) -> dict[str, list[Row]]:
     """All tables of a series by name; a value that does not exist is None.
 
-    What is known exactly has its low and high values equal to it. Tables: `scans`, `phases`, `objects`,
-    `interface`, `tracks`, `events`, `growth`, `registration`, `percolation`, `balance`.
+    Volumes of objects are known exactly: their low and high values equal them. Tables: `scans`, `phases`,
+    `objects`, `interface`, `tracks`, `events`, `growth`, `registration`, `percolation`, `balance`.
     """
     made = {
         "scans": [_scan(step) for step in series.steps],
@@ -50,6 +57,12 @@ def truth_of(series: Series) -> dict[str, Any]:
         "seed": series.seed,
         "electrode_area_cm2": series.electrode_area_cm2,
         **dict(series.settings),
+        "crack_openings": [
+            _plain(_opening(step, thing))
+            for step in series.steps
+            for thing in step.objects
+            if thing.kind in _CRACKS
+        ],
         "mu_cm1": {name: value for step in series.steps for name, value in step.sample.mu_cm1.items()},
         "phases": dict(PHASES),
         "scans": [_truth_of_step(step, whole=step is first) for step in series.steps],
@@ -81,8 +94,22 @@ def _truth_of_step(step: TimeStep, *, whole: bool) -> Row:
     }
 
 
+def _opening(step: TimeStep, thing: TrueObject) -> Row:
+    names = ("object", "kind", "opening_median_um", "opening_max_um")
+    return {"scan": step.name, **{name: getattr(thing, name) for name in names}}
+
+
 def _plain(row: Row) -> Row:
-    return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
+    return {key: _rounded(key, value) for key, value in row.items()}
+
+
+def _rounded(key: str, value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    if not math.isfinite(value):
+        return None
+    # a POSIX time has ten digits before the point
+    return round(value, 3) if key == "time_s" else float(f"{value:.{_DIGITS}g}") + 0.0
 
 
 def _scan(step: TimeStep) -> Row:
@@ -114,6 +141,8 @@ def _object(step: TimeStep, thing: TrueObject) -> Row:
 
 def _interface(step: TimeStep) -> Row:
     values = {name: value for name, value in step.interface.items() if name != "bottleneck_um"}
+    if "n_voids" in values:
+        values["n_voids"] = int(values["n_voids"])
     return {"scan": step.name, **values}
 
 
@@ -134,25 +163,44 @@ def _events(series: Series) -> Iterator[Row]:
 
 
 def _growth(series: Series) -> Iterator[Row]:
-    """Slope of whole volume with charge, by least squares over the scans that show an object."""
-    seen: dict[int, list[tuple[TimeStep, TrueObject]]] = {}
+    """One row for each object and kind: a crack that fills up has two."""
+    seen: dict[tuple[int, str], list[tuple[TimeStep, float]]] = {}
     for step in series.steps:
         for thing in step.objects:
             if thing.kind not in _STILL:
-                seen.setdefault(thing.object, []).append((step, thing))
-    for number, found in sorted(seen.items()):
-        charge = np.array([step.charge_mah_cm2 for step, _ in found])
-        volume = np.array([thing.whole_volume_um3 for _, thing in found])
-        spread = charge - charge.mean()
-        slope = float(spread @ volume / (spread @ spread)) if np.any(spread) else math.nan
+                found = seen.setdefault((thing.object, thing.kind), [])
+                found.append((step, thing.whole_volume_um3))
+    for (number, kind), found in sorted(seen.items()):
+        charges = [step.charge_mah_cm2 for step, _ in found]
+        volumes = [volume for _, volume in found]
         yield {
             "track": number,
-            "kind": found[-1][1].kind,
-            "dvolume_dcharge_um3_per_mah_cm2": slope,
-            "low": slope,
-            "high": slope,
-            "onset_mah_cm2": float(charge[0]),
+            "kind": kind,
+            "dvolume_dcharge_um3_per_mah_cm2": _slope(charges, volumes),
+            # the slope is no estimate: it has no interval
+            "low": math.nan,
+            "high": math.nan,
+            "onset_mah_cm2": _onset(charges, volumes),
+            "scan_from": found[0][0].name,
+            "scan_to": found[-1][0].name,
+            "n_scans": len(found),
         }
+
+
+def _slope(charges: list[float], volumes: list[float]) -> float:
+    """Least-squares slope; NaN where no charge passes, 0 where the volume stays the same."""
+    spread = np.array(charges) - np.mean(charges)
+    if not np.any(spread):
+        return math.nan
+    if max(volumes) - min(volumes) <= _ROUNDING * max(volumes):
+        return 0.0
+    return float(spread @ np.array(volumes) / (spread @ spread))
+
+
+def _onset(charges: list[float], volumes: list[float]) -> float:
+    """Charge of the first scan after which the volume is larger; NaN where it never is."""
+    steps = zip(charges, pairwise(volumes), strict=False)
+    return next((q for q, (now, later) in steps if later > now * (1 + _ROUNDING)), math.nan)
 
 
 def _registration(step: TimeStep) -> Row:
@@ -177,9 +225,12 @@ def _percolation(step: TimeStep) -> Row:
 
 
 def _balance(step: TimeStep) -> Row:
-    """What the chamber holds, seen or not."""
+    """What the chamber holds in view, which drift of the stack changes, and what it holds in all."""
     liquid, void = (
         step.phases_um3["nak"],
         sum(step.phases_um3.get(k, 0.0) for k in ("bubble", "interfacial_void")),
     )
-    return {"scan": step.name, "nak_um3": liquid, "void_um3": void, "chamber_um3": liquid + void}
+    whole = {
+        f"whole_{name}_um3": step.whole_um3.get(name, math.nan) for name in ("nak", "nak_in_cracks", "void")
+    }
+    return {"scan": step.name, "nak_um3": liquid, "void_um3": void, "chamber_um3": liquid + void, **whole}

@@ -56,10 +56,12 @@ class TrueEvent:
 class TimeStep:
     """One scan of a series.
 
-    `time_s` is the start of the scan as a POSIX time; `charge_mah_cm2` what has passed until then, counted
-    positive in both directions; `current_ma_cm2` is positive while sodium is plated into the liquid. The
-    stack has turned by `rotation_deg` about the axis of rotation and then moved by `shift_px` (z, y, x)
-    since the first scan: x' = x cos t - y sin t + dx, y' = x sin t + y cos t + dy.
+    `time_s` is the start of the scan as a POSIX time; `charge_mah_cm2` what has passed until then, the
+    integral of the current's absolute value; `current_ma_cm2` flowed until the scan began, positive while
+    sodium is plated into the liquid, and `voltage_v` was the cell's then. `whole_um3` holds the volumes of
+    what the chamber holds in view or not, which no drift of the stack changes. The stack has turned by
+    `rotation_deg` about the axis of rotation and then moved by `shift_px` (z, y, x) since the first scan of
+    the series: x' = x cos t - y sin t + dx, y' = x sin t + y cos t + dy.
     """
 
     name: str
@@ -76,11 +78,17 @@ class TimeStep:
     percolates: bool
     shift_px: tuple[float, float, float] = (0.0, 0.0, 0.0)
     rotation_deg: float = 0.0
+    whole_um3: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class CyclerRow:
-    """One line of the synthetic cycler's file; `time_s` is a POSIX time."""
+    """One line of the synthetic cycler's file.
+
+    `time_s` is a POSIX time, `charge_mah_cm2` the integral of the current from the first line on; both, and
+    the voltage over that at rest, are positive while sodium is plated into the liquid, negative while it is
+    stripped.
+    """
 
     time_s: float
     voltage_v: float
