@@ -222,7 +222,40 @@ def test_tables_hold_every_case_and_its_spread() -> None:
         CaseResult("group", "two", "slice", unavailable="not here"),
     ]
     (table,) = bench.tables(Report({}, cases))
-    one, two = table.rows
-    assert one == ("one (8 rows)", "1", "slice", "3", "other", "3", "3 [2, 4]", "2", "0.5", "0.25")
+    one, other, two = table.rows
+    assert one == ("one (8 rows)", "1", "slice", "3", "0.5", "", "")
+    assert other == ("  beside other", "3", "", "", "0.25", "3 [2, 4]", "2")
     assert two[:2] == ("two", "cannot be used here")
     assert any(re.search("two: not here", line) for line in bench.remarks(Report({}, cases)))
+
+
+def test_tables_and_remarks_fit_a_terminal_of_100_columns() -> None:
+    name = "find_center, 12 rows of a full turn, raw file to OME-Zarr (zingers + stripes_all)"
+    peer = PeerResult(name, [0.00012345] * 3, [0.12345, 0.2345, 0.3456], error=0.012345, quoted="here " * 40)
+    case = CaseResult("group", name, "slice", 16, [0.00012345], 1234.5, 0.012345, [peer])
+    figure = bench.Figure(name, 0.123456, "GB", "a note " * 20)
+    report = Report({}, [case], [("group", figure)])
+    for table in bench.tables(report):
+        cells = [table.columns, *table.rows]
+        widths = [
+            max(len(line) for cell in column for line in cell.split("\n"))
+            for column in zip(*cells, strict=True)
+        ]
+        assert sum(widths) + 2 * len(widths) <= 100
+    assert max(len(line) for text in bench.remarks(report) for line in text.split("\n")) <= 100
+
+
+def test_a_size_beside_quick_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    assert bench.make_options("48x4x64", quick=True).size == Size(48, 4, 64)
+    assert "gives way to --size" in caplog.text
+    caplog.clear()
+    bench.make_options(None, quick=True)
+    bench.make_options("48x4x64", quick=False)
+    assert not caplog.text
+
+
+def test_progress_of_whole_runs_stays_off_the_screen(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bench.run_bench(Options(size=Size(48, 4, 64), quick=True, pairs=1, only="raw file", scratch=tmp_path))
+    assert "rows/s" not in capfd.readouterr().err

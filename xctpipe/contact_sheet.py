@@ -28,14 +28,22 @@ _CRACKS = ("crack", "crack_filled")
 _WIDEST_PX = 640
 _MOST_SLICES = 96
 _BLOCK_ROWS = 16
+_FINEST_PX = 1 / 16
+_HIGHEST = 1.5
+"""Pictures are at most so many times as high as wide, and leave room for their labels."""
+_LOWEST_PLACE = 0.36
+_GAMMA = 0.6
+_GREYS = (-0.05, 1.5)
+"""Range of greys in units of the ceramic's attenuation: from gas to ceramic with its noise."""
 _ROWS = (
-    "truth, whole view",
-    "truth, close",
-    "uncorrected, close",
-    "truth, horizontal",
-    "uncorrected, horizontal",
-    "one projection",
+    "truth,\nwhole view",
+    "truth,\nclose",
+    "uncorrected,\nclose",
+    "truth,\nhorizontal",
+    "uncorrected,\nhorizontal",
+    "one\nprojection",
 )
+_PROJECTION = 5
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,10 @@ class Window:
 
 
 def choose_windows(series: Series) -> tuple[Window, Window]:
-    """The whole view cut through the largest crack and the largest bubble, and a part of it at the crack."""
+    """The whole view cut through the largest crack and the largest bubble, and a part of it at the crack.
+
+    That part is cut along the line to the crack that is farthest off, which is the first of all, and thin.
+    """
     crack = _largest(series, _CRACKS) or _largest(series, ("interfacial_void", "pore"))
     bubble = _largest(series, ("bubble",))
     places = [_place_mm(*each) for each in (crack, bubble) if each is not None] or [(0.0, 0.0, 0.0)]
@@ -64,11 +75,63 @@ def choose_windows(series: Series) -> tuple[Window, Window]:
     # the whole view has its middle where the axis is nearest to the line
     u = xa * along[0] + ya * along[1]
     whole = Window((xa - u * along[0], ya - u * along[1], 0.0), along, a.cols, a.rows)
+    if a.rows > _HIGHEST * a.cols:
+        whole = replace(whole, middle_mm=(*whole.middle_mm[:2], za), height_px=int(_HIGHEST * a.cols))
     if crack is None:
         return whole, replace(whole, height_px=min(a.rows, a.cols // 2))
-    wide = math.ceil(2.6 * max(_reach_mm(*crack), 12e-3 * a.pixel_um) / (a.pixel_um * 1e-3))
-    width = min(wide, a.cols)
+    along, off_mm = _to_farthest_crack(series, (xa, ya), otherwise=along)
+    reach = max(_reach_mm(*crack), off_mm, 12e-3 * a.pixel_um)
+    width = min(math.ceil(2.6 * reach / (a.pixel_um * 1e-3)), a.cols)
     return whole, Window((xa, ya, za), along, width, min(a.rows, max(width * 2 // 3, 24)))
+
+
+def _to_farthest_crack(
+    series: Series, place_mm: tuple[float, float], *, otherwise: tuple[float, float]
+) -> tuple[tuple[float, float], float]:
+    """Direction and distance from a place to the middle of the crack that is farthest off in the plane."""
+    found = [_place_mm(step, each) for step in series.steps for each in step.objects if each.kind in _CRACKS]
+    off = [(x - place_mm[0], y - place_mm[1]) for x, y, _ in found]
+    dx, dy = max(off, key=lambda each: math.hypot(*each), default=(0.0, 0.0))
+    length = math.hypot(dx, dy)
+    far = length > series.steps[0].acquisition.pixel_um * 1e-3
+    return ((dx / length, dy / length), length) if far else (otherwise, 0.0)
+
+
+def horizontal_z_mm(series: Series, *, near_mm: float) -> float:
+    """Height of a horizontal slice through the largest crack, near one that is wished.
+
+    It is on rows without dead pixels in as many scans as can be: their streaks leave little to be seen.
+    """
+    a = series.steps[0].acquisition
+    pixel_mm = a.pixel_um * 1e-3
+    low, high = _heights_mm(series)
+    heights = near_mm + pixel_mm * np.arange(-a.rows, a.rows)
+    inside = [float(z) for z in heights if low <= z <= high and abs(z) < pixel_mm * a.rows / 2]
+    return min([near_mm, *inside], key=lambda z: (scans_with_dead_pixels(series, z_mm=z), abs(z - near_mm)))
+
+
+def scans_with_dead_pixels(series: Series, *, z_mm: float) -> int:
+    """In how many scans a height of the stack lies on rows with dead pixels."""
+    a = series.steps[0].acquisition
+    dead = [stripe.rows or (0, a.rows) for stripe in a.stripes if stripe.kind == "dead"]
+    rows = [_row_at(step, z_mm + _shift_mm(step)[0]) for step in series.steps]
+    return sum(any(first <= row < last for first, last in dead) for row in rows)
+
+
+def _heights_mm(series: Series) -> tuple[float, float]:
+    """Heights at which the largest crack is cut well, as the stack lay in the first scan; else all."""
+    crack = _largest(series, _CRACKS)
+    if crack is None:
+        return -math.inf, math.inf
+    step, thing = crack
+    boxes = [part.shape.bounds_mm[2] for part in step.sample.parts if part.name in thing.parts]
+    low, high = min(box[0] for box in boxes), max(box[1] for box in boxes)
+    rim = 0.15 * (high - low)
+    return low + rim - _shift_mm(step)[0], high - rim - _shift_mm(step)[0]
+
+
+def _row_at(step: TimeStep, z_mm: float) -> int:
+    return round(step.acquisition.axis_px[0] + z_mm / (step.acquisition.pixel_um * 1e-3))
 
 
 def _largest(series: Series, kinds: Sequence[str]) -> tuple[TimeStep, TrueObject] | None:
@@ -123,8 +186,8 @@ def true_section(sample: Sample, *, z_mm: DoubleArray, x_mm: DoubleArray, y_mm: 
 
 
 def _lines_px(*sizes: int) -> list[DoubleArray]:
-    """Offsets from the middle of so many pixels: four samples a pixel where they are few, else fewer."""
-    step = max(0.25, max(sizes) / _WIDEST_PX)
+    """Offsets from the middle of so many pixels: where they are few, close enough to show thin cracks."""
+    step = max(_FINEST_PX, max(sizes) / _WIDEST_PX)
     return [np.arange(-n / 2 + step / 2, n / 2, step) for n in sizes]
 
 
@@ -196,14 +259,20 @@ def save(path: Path, series: Series, *, indices: Sequence[int], scans: Sequence[
     from matplotlib.figure import Figure
 
     windows = choose_windows(series)
-    columns = [_pictures(series.steps[i], scan, windows) for i, scan in zip(indices, scans, strict=True)]
-    heights = [image.shape[0] / image.shape[1] for image in columns[0]]
-    size = (2.4 * len(columns) + 0.4, 2.4 * sum(heights) + 0.25 * len(heights))
+    z_mm = horizontal_z_mm(series, near_mm=windows[1].middle_mm[2])
+    columns = [
+        _pictures(series.steps[i], scan, windows, z_mm=z_mm) for i, scan in zip(indices, scans, strict=True)
+    ]
+    heights = [max(image.shape[0] / image.shape[1], _LOWEST_PLACE) for image in columns[0]]
+    size = (2.4 * len(columns) + 0.5, 2.4 * sum(heights) + 0.25 * len(heights))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(heights), len(columns), squeeze=False, height_ratios=heights)
     for column, (i, pictures) in enumerate(zip(indices, columns, strict=True)):
         for line, image in enumerate(pictures):
-            _draw(axes[line, column], image, line=line, alike=[each[line] for each in columns])
+            greys = _greys_of_projections([each[line] for each in columns])
+            if line != _PROJECTION:
+                greys = _greys_of_sections(series.steps[i].sample)
+            _draw(axes[line, column], image, greys=greys)
         step = series.steps[i]
         axes[0, column].set_title(f"{step.name}: {step.charge_mah_cm2:.3g} mAh/cm²", fontsize=9)
     a = series.steps[0].acquisition
@@ -215,31 +284,41 @@ def save(path: Path, series: Series, *, indices: Sequence[int], scans: Sequence[
         figure.savefig(path, dpi=130)
 
 
-def _pictures(step: TimeStep, scan: Scan, windows: tuple[Window, Window]) -> list[FloatArray]:
+def _pictures(step: TimeStep, scan: Scan, windows: tuple[Window, Window], *, z_mm: float) -> list[FloatArray]:
     a, (whole, close) = step.acquisition, (moved_with(window, step) for window in windows)
-    z_mm = close.middle_mm[2]
-    row = min(max(round(a.axis_px[0] + z_mm / (a.pixel_um * 1e-3)), 0), a.rows - 1)
+    z_mm += _shift_mm(step)[0]
+    row = min(max(_row_at(step, z_mm), 0), a.rows - 1)
+    first = min(max(_row_at(step, whole.middle_mm[2]) - whole.height_px // 2, 0), a.rows - whole.height_px)
     return [
         vertical_truth(step, whole),
         vertical_truth(step, close),
         vertical_slice(scan, a, close),
         horizontal_truth(step, z_mm=z_mm),
         plain_slices(scan, a, rows=(row, row + 1))[0],
-        line_integrals(scan, frames=(0, 1))[0],
+        line_integrals(scan, rows=(first, first + whole.height_px), frames=(0, 1))[0],
     ]
 
 
-def _draw(axes: "Axes", image: FloatArray, *, line: int, alike: Sequence[FloatArray]) -> None:
-    """Draw an image in the grey range of those that are to be compared with it."""
-    # streaks of dead pixels must not grey out the rest
-    low, high = (float(np.median([np.percentile(each, q) for each in alike])) for q in (8, 92))
-    low, high = low - 0.4 * (high - low), high + 0.4 * (high - low)
-    if _ROWS[line].startswith("truth"):
-        # NaK is a tenth of NASICON: equal steps of grey would hide a bubble in it
-        high = max(float(np.percentile(each, 99.5)) for each in alike)
-        image, low, high = np.sqrt(np.maximum(image, 0)), 0.0, 1.15 * math.sqrt(max(high, 1e-6))
+def _greys_of_sections(sample: Sample) -> tuple[float, float]:
+    """Attenuation shown black and white, cm^-1: the same for truth and for what is made of raw data."""
+    ceramic_cm1 = sample.mu_cm1["nasicon"]
+    return _GREYS[0] * ceramic_cm1, _GREYS[1] * ceramic_cm1
+
+
+def _greys_of_projections(images: Sequence[FloatArray]) -> tuple[float, float]:
+    """Line integrals shown black and white; dead pixels must not grey out the rest."""
+    low, high = (float(np.median([np.percentile(each, q) for each in images])) for q in (2, 98))
+    return low - 0.1 * (high - low), high + 0.1 * (high - low) + 1e-6
+
+
+def _draw(axes: "Axes", image: FloatArray, *, greys: tuple[float, float]) -> None:
+    """Draw an image between two greys."""
+    from matplotlib.colors import PowerNorm
+
+    # NaK is a tenth of NASICON: equal steps of grey would hide a bubble in it
+    norm = PowerNorm(_GAMMA, vmin=greys[0], vmax=greys[1], clip=True)
     extent = (0, 1, 0, image.shape[0] / image.shape[1])
-    axes.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), extent=extent)
+    axes.imshow(image, cmap="gray", norm=norm, extent=extent)
     axes.set_xticks([])
     axes.set_yticks([])
 

@@ -11,6 +11,10 @@ from xctpipe.recipe import Recipe
 from xctpipe.scan import Scan
 
 _GB = 1e9
+START_S = 8.0
+"""Loading of libraries and kernels, once."""
+SCAN_S = 2.0
+"""Survey and assessment of a scan, beside what grows with its size."""
 
 CORRECTION_SHARE = 0.5
 """Part of a slab's time that goes into reading and correcting it with the default chain."""
@@ -40,7 +44,7 @@ def lines(recipe: Recipe) -> Iterator[str]:
     if None in times:
         yield "in all: time not known; `xctpipe try` shows what a few slices take with these settings"
     else:
-        yield f"in all {_about(sum(filter(None, times)))} on {usable_cpus()} CPU(s)"
+        yield f"in all {_about(START_S + sum(filter(None, times)))} on {usable_cpus()} CPU(s)"
     # copies of packed frames are removed scan by scan
     yield from _resource_lines(recipe, total_bytes + most_staged)
 
@@ -53,16 +57,16 @@ def _step_text(recipe: Recipe) -> Iterator[str]:
 def _scan_lines(scan: Scan, recipe: Recipe) -> Iterator[str]:
     plan, extent = plan_scan(scan, recipe), extent_of(scan, recipe)
     n, height, width = scan.shape
-    raw_gb = extent.raw_bytes / _GB
-    yield f"{scan.name}: {n} frames x {height} rows x {width} columns, {scan.frames.dtype}, {raw_gb:.2f} GB"
+    raw = _size(extent.raw_bytes)
+    yield f"{scan.name}: {n} frames x {height} rows x {width} columns, {scan.frames.dtype}, {raw}"
     around = f", each with {extent.halo_rows} more on both sides" if extent.halo_rows else ""
     yield f"  {len(plan.slabs)} slab(s) of up to {plan.slab_rows} rows{around}"
-    yield f"  memory {plan.peak_bytes / _GB:.1f} GB of {memory_bytes(recipe) / _GB:.1f} GB"
+    yield f"  memory {_size(plan.peak_bytes)} of {_size(memory_bytes(recipe))}"
     if _staged_bytes(scan):
         yield f"  frames are unpacked first: {_staged_bytes(scan) / _GB:.2f} GB, until the scan is done"
     what = "volume" if extent.n_volumes == 1 else f"{extent.n_volumes} volumes"
     wide = "" if extent.volume_cols == width else f" of up to {extent.volume_cols} columns"
-    yield f"  {what}{wide}, {volume_bytes(scan, recipe) / _GB:.2f} GB before compression"
+    yield f"  {what}{wide}, {_size(volume_bytes(scan, recipe))} before compression"
     yield f"  {_about(seconds(scan, recipe))}"
     for text in scan.warnings:
         yield f"  warning: {text}"
@@ -80,7 +84,7 @@ def seconds(scan: Scan, recipe: Recipe) -> float | None:
     slab_rows = plan_scan(scan, recipe).slab_rows
     # rows around a slab are corrected again for each slab
     again = 1 + CORRECTION_SHARE * min(2 * extent.halo_rows, height - slab_rows) / slab_rows
-    return 10 + n * height * width * wider * extent.n_volumes * again * per_ray * 1e-9 / cpus
+    return SCAN_S + n * height * width * wider * extent.n_volumes * again * per_ray * 1e-9 / cpus
 
 
 def volume_bytes(scan: Scan, recipe: Recipe) -> int:
@@ -102,12 +106,20 @@ def _resource_lines(recipe: Recipe, need: float) -> Iterator[str]:
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
-    yield f"disk: {need / _GB:.2f} GB before compression, {free / _GB:.1f} GB free at {place}"
+    yield f"disk: {_size(need)} before compression, {free / _GB:.1f} GB free at {place}"
     wish, have = memory_bytes(recipe), usable_memory_bytes()
     if wish > have:
         yield f"warning: compute.memory_gb = {wish / _GB:.1f}, this machine gives {have / _GB:.1f} GB"
     if need > free:
         yield "warning: the disk may not hold the volumes; free some space, move run_folder, or store uint16"
+
+
+def _size(n_bytes: float) -> str:
+    """A size with its unit, three digits of it."""
+    for unit, size in (("GB", _GB), ("MB", 1e6)):
+        if n_bytes >= 0.1 * size:
+            return f"{n_bytes / size:.3g} {unit}" if n_bytes < 1000 * size else f"{n_bytes / size:.0f} {unit}"
+    return f"{n_bytes / 1e3:.3g} kB"
 
 
 def _about(seconds_: float | None) -> str:

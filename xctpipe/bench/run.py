@@ -1,9 +1,11 @@
 """A whole run of the benchmark."""
 
 import fnmatch
+import io
 import logging
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -56,10 +58,18 @@ def _run_all(todo: list[tuple[Group, str, Case | Finder]], setting: Setting, *, 
     for i, (group, name, each) in enumerate(todo):
         # no bar: the thread that draws it takes its time from what is timed
         log.info("bench %d/%d: %s, %s", i + 1, len(todo), group.TITLE, name)
-        if isinstance(each, Case):
-            report.cases.append(run_case(each, setting, group=group.TITLE))
-        else:
-            report.figures += [(group.TITLE, figure) for figure in each()]
+        with _without_bars():
+            if isinstance(each, Case):
+                report.cases.append(run_case(each, setting, group=group.TITLE))
+            else:
+                report.figures += [(group.TITLE, figure) for figure in each()]
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keep what whole runs tell of themselves off the screen: it would stand between the lines of cases."""
+    with redirect_stderr(io.StringIO()):
+        yield
 
 
 def _all(setting: Setting) -> Iterator[tuple[Group, str, Case | Finder]]:
@@ -83,8 +93,11 @@ def fits(only: str | None, *, group: str, name: str) -> bool:
 
 
 def _known(setting: Setting) -> str:
-    names = [name for _, name, _ in _all(setting)]
-    return f"groups: {', '.join(group.TITLE for group in groups())}; cases: {', '.join(names)}"
+    # a line for each: there are commas in names
+    names = [f"  {group.TITLE}: {name}" for group, name, _ in _all(setting)]
+    return "\n".join(
+        [f"groups: {', '.join(group.TITLE for group in groups())}; cases and figures by group:", *names]
+    )
 
 
 def check_target(path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a run of the benchmark is asked to do, and the arrays that its cases share."""
 
+import logging
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 from xctpipe.bench.scene import Scene, Size, make_scene, parse_size
 from xctpipe.machine import usable_cpus
+
+log = logging.getLogger(__name__)
 
 HEX_SIZE = Size(3001, 64, 3200)
 PLAIN_SIZE = Size(1001, 16, 1024)
@@ -39,6 +42,8 @@ class Options:
 def make_options(size: str | None, *, quick: bool, **others: Any) -> Options:
     """Options with the size that belongs to them; BadRecipe where it is none that can be timed."""
     usual = QUICK_SIZE if quick else PLAIN_SIZE
+    if quick and size is not None:
+        log.warning("--quick: its size, %s, gives way to --size; there are fewer pairs still", QUICK_SIZE)
     return Options(size=usual if size is None else parse_size(size), quick=quick, **others)
 
 

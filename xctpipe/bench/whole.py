@@ -149,7 +149,7 @@ def _memory(setting: Setting) -> Iterator[Figure]:
     planned = plan_scan(open_one(recipe.raw, find(recipe.raw)[0]), recipe).peak_bytes
     path = setting.folder / "recipe.toml"
     path.write_text(to_toml(recipe), encoding="utf-8")
-    command = [sys.executable, "-c", _CHILD, "run", str(path)]
+    command = [sys.executable, "-c", _CHILD, "run", str(path), "--stages", "reconstruct"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = re.search(r"(\d+) (\d+)\s*$", done.stdout)
     if found is None or found[1] != "0":

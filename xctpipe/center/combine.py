@@ -8,6 +8,10 @@ from xctpipe.scan import DoubleArray
 
 NOISE_SIGNIFICANCE = 5.5
 SURE_SIGNIFICANCE = 12.0
+FALSE_SHARPNESS = 1.2
+"""Slices about wrong axes hardly ever seem sharper, in the units of their significance."""
+DISSENT = 0.5
+"""From this signal on a method that disagrees is named."""
 FLOOR_PX = 0.03
 SEAM_SIGMA_PX = 0.3
 SEAM_METHODS = ("registration", "wedge", "turn")
@@ -50,7 +54,7 @@ def combine(
         estimates=tuple(row for line in lines for row in line.rows),
         warnings=(
             *_doubts(lines, search_px=search_px),
-            *_agreement(lines, n_rows=rows.size),
+            *_disagreement(lines, n_rows=rows.size),
             *_geometry(center, sigma_px=sigma, slope=slope, slope_sigma=slope_sigma, rows=rows),
         ),
     )
@@ -72,7 +76,7 @@ def _slope(lines: list[Line]) -> tuple[float, float]:
 def _confidence(lines: list[Line], *, sigma_px: float) -> float:
     """Product of five factors in [0, 1], see `find_center`."""
     doubt = np.prod([1 - signal(line) for line in lines])
-    agreement = np.exp(-((_apart_px(lines) / 2) ** 2)) if len(_sound(lines)) > 1 else 0.7
+    agreement = _agreement(lines) if len(_sound(lines)) > 1 else 0.7
     precision = 1 / (1 + (sigma_px / 0.5) ** 2)
     rows = min(1.0, (1 + max(line.agreeing for line in lines)) / ENOUGH_ROWS)
     seen = [line for line in lines if line.significance >= NOISE_SIGNIFICANCE]
@@ -96,15 +100,37 @@ def _sound(lines: list[Line]) -> list[Line]:
     return [line for line in lines if stands_out(line)] or lines
 
 
-def _together(lines: list[Line]) -> list[Line]:
-    """Sound lines that agree with the one on which most rows agree; the others are said, not averaged in."""
+def _best(lines: list[Line]) -> Line:
+    """The line on which most rows agree; where none stands out, the one nearest to it."""
     sound = _sound(lines)
-    best = max(sound, key=lambda line: line.agreeing / len(line.rows) * (0.1 + signal(line)))
-    return [line for line in sound if abs(line.center_px - best.center_px) <= 2 * DISAGREEMENT_PX]
+    if any(map(stands_out, sound)):
+        return max(sound, key=lambda line: line.agreeing / len(line.rows) * (0.1 + signal(line)))
+    return max(sound, key=_height)
 
 
-def _apart_px(lines: list[Line]) -> float:
-    return float(np.ptp([line.center_px for line in _sound(lines)]))
+def _height(line: Line) -> float:
+    """Significance in units of what false axes reach."""
+    return line.significance / (FALSE_SHARPNESS if line.method == "sharpness" else NOISE_SIGNIFICANCE)
+
+
+def _together(lines: list[Line]) -> list[Line]:
+    """Sound lines that agree with the best; the others are said, not averaged in."""
+    best = _best(lines)
+    return [line for line in _sound(lines) if abs(line.center_px - best.center_px) <= 2 * DISAGREEMENT_PX]
+
+
+def _agreement(lines: list[Line]) -> float:
+    """1 where all agree with the best, 0 where one is elsewhere that is sure of it."""
+    best_px = _best(lines).center_px
+    off_px = np.array([line.center_px - best_px for line in lines])
+    signals = np.array([signal(line) for line in lines])
+    return float(np.prod(1 - signals * (1 - np.exp(-((off_px / 2) ** 2)))))
+
+
+def _voices(lines: list[Line]) -> list[Line]:
+    """The best line and those that are sure enough to be heard against it."""
+    best = _best(lines)
+    return [line for line in lines if line is best or signal(line) >= DISSENT]
 
 
 def _doubts(lines: list[Line], *, search_px: tuple[float, float]) -> list[str]:
@@ -129,21 +155,28 @@ def _doubts(lines: list[Line], *, search_px: tuple[float, float]) -> list[str]:
     return out
 
 
-def _agreement(lines: list[Line], *, n_rows: int) -> list[str]:
-    out = []
-    if _apart_px(lines) > DISAGREEMENT_PX:
-        found = ", ".join(f"{line.method} {line.center_px:.2f} px" for line in _sound(lines))
+def _disagreement(lines: list[Line], *, n_rows: int) -> list[str]:
+    out, voices = [], _voices(lines)
+    apart_px = float(np.ptp([line.center_px for line in voices]))
+    if apart_px > DISAGREEMENT_PX:
+        found = ", ".join(f"{line.method} {line.center_px:.2f} px" for line in voices)
         out.append(
-            f"the methods disagree by {_apart_px(lines):.2f} px ({found}): the sample may have moved between "
+            f"the methods disagree by {apart_px:.2f} px ({found}): the sample may have moved between "
             f"the ends of the scan, or the angles are wrong; compare slices on both {NEXT_MOVE}"
         )
     most = max(line.agreeing for line in lines)
-    if most < min(ENOUGH_ROWS, n_rows) / 2 or 2 * most < n_rows:
+    if most < min(ENOUGH_ROWS, n_rows) / 2 or (2 * most < n_rows and not _is_seen_twice(lines)):
         out.append(
             f"only {most} of {n_rows} rows agree on the axis by themselves; use rows with more detail "
             f"{NEXT_MOVE}"
         )
     return out
+
+
+def _is_seen_twice(lines: list[Line]) -> bool:
+    """Whether a seam and the slices are sure of the same axis: then few rows need tell it by themselves."""
+    sure = [line for line in _together(lines) if signal(line) == 1]
+    return {line.method in SEAM_METHODS for line in sure} == {True, False}
 
 
 def _geometry(

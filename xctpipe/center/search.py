@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from xctpipe.center.angles import half_turns
 from xctpipe.center.clean import cleaned
-from xctpipe.center.combine import DISAGREEMENT_PX, combine, signal, stands_out
+from xctpipe.center.combine import DISAGREEMENT_PX, FALSE_SHARPNESS, combine, signal, stands_out
 from xctpipe.center.lines import Line
 from xctpipe.center.peaks import find_line
 from xctpipe.center.phase_correlation import phase_curves
@@ -29,6 +29,7 @@ from xctpipe.scan import DoubleArray, FloatArray
 OPPOSITE_PAIRS = 4
 OWN_STARTS = 4
 NEAR_PX = 2.0
+CLOSE_PX = 1.0
 BLIND_TURN = 0.4
 PHASE_SIGNIFICANCE = 10.0
 FEWEST_COLS = 16
@@ -76,8 +77,9 @@ def find_center(
 
     The axis is the mean of the methods that stand out of noise and agree with the one on which most rows
     agree. The confidence is a product: signal (a method's is 0 where its pooled score stands out of noise by
-    5.5 standard deviations, 1 from 12; together 1 - product(1 - signal)), agreement exp(-(d/2)^2) for methods
-    d px apart (0.7 if one alone stands out), precision 1/(1 + (uncertainty/0.5 px)^2), rows
+    5.5 standard deviations, 1 from 12; together 1 - product(1 - signal)), agreement
+    product(1 - signal (1 - exp(-(d/2)^2))) over methods d px off the one on which most rows agree, so that
+    an unsure one cannot veto (0.7 if one alone stands out), precision 1/(1 + (uncertainty/0.5 px)^2), rows
     min(1, (1 + a)/4) where a rows find the axis by themselves, and edge: 0.2 if the best axis of a method
     lies at or beyond the edge of the search. Phases that are sure of another axis halve it; where `turn` sees
     no axis in a full turn, 0.4 of it is left.
@@ -267,10 +269,25 @@ def _sharpest(data: Data, *, seam_lines: list[Line]) -> Line | None:
     if found is None or (found.at_edge and search != data.search_px):
         return None
     found = found.at_row(data.row_mid)
-    if not any(abs(found.center_px - line.center_px) <= NEAR_PX for line in sure):
+    if not _is_confirmed(found, sure=sure, seam_lines=seam_lines):
         return found
     # where others see the axis, a peak need not stand out of all that structure makes, only out of noise
     return replace(found, significance=found.significance * STRUCTURE)
+
+
+def _is_confirmed(found: Line, *, sure: list[Line], seam_lines: list[Line]) -> bool:
+    """Whether the seam shows the sharpest axis too: two that look at different things seldom err alike.
+
+    A seam that is not sure must lie closer: the more so where it does not even stand out of noise, or where
+    the slices are no sharper than about some wrong axes.
+    """
+    if any(abs(found.center_px - line.center_px) <= NEAR_PX for line in sure):
+        return True
+    sharp = int(found.significance >= FALSE_SHARPNESS)
+    return any(
+        abs(found.center_px - line.center_px) <= CLOSE_PX * (sharp + int(stands_out(line)))
+        for line in seam_lines
+    )
 
 
 def _circles_px(data: Data) -> tuple[float, float]:

@@ -44,6 +44,7 @@ def find_axis(look: Look, lines: FloatArray, *, rows: Rows, center: CenterChoice
         confidence=found.confidence,
         tilt_deg=found.tilt_deg,
         warnings=tuple(f"{binned}{note}" for note in notes),
+        methods_px={name: px for name, (px, _) in found.methods.items()},
     )
 
 

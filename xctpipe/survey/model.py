@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -40,6 +40,8 @@ class Axis:
     confidence: float | None = None
     tilt_deg: float | None = None
     warnings: tuple[str, ...] = ()
+    methods_px: dict[str, float] = field(default_factory=dict)
+    """Where each method by itself sees it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +126,7 @@ class Survey:
             center_px=unbinned_px(axis.center_px, bin_px=by),
             row=unbinned_px(axis.row, bin_px=by),
             uncertainty_px=None if axis.uncertainty_px is None else axis.uncertainty_px * by,
+            methods_px={name: unbinned_px(px, bin_px=by) for name, px in axis.methods_px.items()},
         )
 
     def center_at(self, rows: Rows) -> DoubleArray:
