@@ -1,0 +1,1 @@
+"""From labelled regions to numbers with units and uncertainty; plain arrays in and out."""

@@ -1,0 +1,100 @@
+"""What the objects of a scan are: by what they lie in and what they touch, then by shape, then by grey value.
+
+A void in NaK that reaches the interface is an interfacial void, else a bubble. A void in NASICON that is long
+for its thickness is a crack, else a pore; one that touches a face of the NASICON need be less long. A piece
+of NASICON that voids cut off is a chip. Whether a crack holds metal is told by measuring it, not here: NaK
+and sodium are not told apart at all, and both differ from a void by a tenth of what NASICON does.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xctpipe.segment.candidates import BRIGHT, LIQUID_VOID, SOLID_VOID
+from xctpipe.segment.codes import PHASES
+from xctpipe.segment.features import Features
+
+SLENDER, SLENDER_AT_FACE = 6.0, 3.5
+"""Length over thickness from which a void in NASICON is a crack: inside, and where it reaches a face."""
+LONG_PX, WIDE_PX = 10.0, 25.0
+"""Length from which a void may be a crack: of a flat one, and of one that need not be flat as a whole."""
+FLAT_FRAC = 0.4
+"""A void is flat where it is at most this share as thick as wide, by its second moments."""
+FACE_PX = 2.5
+"""What is nearer than this to a face touches it: about the blur of the face."""
+SHAPED_VOXELS = 30
+"""What has fewer voxels has no shape [1]_; in NaK, where the contrast is weak, it is left out."""
+FEWEST_AT_INTERFACE = 15
+AXIS_PX, AXIS_WIDTH_PX = 5.0, 8.0
+"""Small things this near to the axis of rotation may be ends of rings."""
+RING_COSINE, RING_VOXELS = 0.9, 300
+"""A small sheet that faces the axis of rotation may be a piece of a ring."""
+
+
+def kept(features: Features, codes: NDArray[np.int64], *, blind_px: float) -> NDArray[np.bool_]:
+    """Which components are large enough to be told from noise: (n,)."""
+    voxels, near = features.column("voxels"), _at_interface(features, blind_px)
+    fewest = np.where(near, FEWEST_AT_INTERFACE, SHAPED_VOXELS)
+    return np.asarray((codes != LIQUID_VOID) | (voxels >= fewest))
+
+
+def kinds_of(
+    features: Features, codes: NDArray[np.int64], *, blind_px: float, axis_px: tuple[float, float]
+) -> NDArray[np.uint8]:
+    """Phase of each object: (n,), numbers of `codes.PHASES`.
+
+    Parameters
+    ----------
+    codes : of the candidates that they are components of, (n,).
+    blind_px : distance from the interface within which voids in NaK are not seen.
+    axis_px : (y, x) of the axis of rotation.
+
+    References
+    ----------
+    .. [1] Lin et al., Comput. Geosci. 76, 124 (2015), doi:10.1016/j.cageo.2014.12.008: below about 8 voxels
+       errors of a volume exceed it.
+    """
+    kinds = np.full(len(features), PHASES["unresolved"], np.uint8)
+    liquid, solid = codes == LIQUID_VOID, codes == SOLID_VOID
+    near = _at_interface(features, blind_px)
+    kinds[liquid & near], kinds[liquid & ~near] = PHASES["interfacial_void"], PHASES["bubble"]
+    cracks = _cracks(features)
+    kinds[solid & cracks], kinds[solid & ~cracks] = PHASES["crack"], PHASES["pore"]
+    kinds[codes == BRIGHT] = PHASES["inclusion"]
+    kinds[(liquid | solid) & _of_rings(features, axis_px)] = PHASES["unresolved"]
+    return kinds
+
+
+def _at_interface(features: Features, blind_px: float) -> NDArray[np.bool_]:
+    return np.asarray(-features.deepest_px <= max(blind_px, FACE_PX))
+
+
+def _cracks(features: Features) -> NDArray[np.bool_]:
+    moments, length = features.moments(), features.length_px
+    slender = length / np.maximum(features.thickness_px, 1e-9)
+    flat = np.sqrt(np.maximum(moments[:, 0], 0)) <= FLAT_FRAC * np.sqrt(np.maximum(moments[:, 1], 1e-9))
+    shaped = features.column("voxels") >= SHAPED_VOXELS
+    at_face = (features.shallowest_px <= FACE_PX) | (features.counter_px <= FACE_PX)
+    inside = (slender >= SLENDER) & ((flat & (length >= LONG_PX)) | (length >= WIDE_PX))
+    return np.asarray(shaped & (inside | (at_face & flat & (slender >= SLENDER_AT_FACE))))
+
+
+def _of_rings(features: Features, axis_px: tuple[float, float]) -> NDArray[np.bool_]:
+    """Small things that rings leave: at the axis, and sheets that face it."""
+    away = features.centres_px()[:, 1:] - np.array(axis_px)
+    distance = np.hypot(away[:, 0], away[:, 1])
+    at_axis = (distance < AXIS_PX) & (features.width_px < AXIS_WIDTH_PX)
+    normal = features.normals()[:, 1:]
+    cosine = np.abs((normal * away).sum(axis=1)) / np.maximum(distance, 1e-9)
+    facing = (cosine > RING_COSINE) & (features.column("voxels") < RING_VOXELS) & _cracks(features)
+    return np.asarray(at_axis | facing)
+
+
+def touching(features: Features) -> Mapping[str, NDArray[np.bool_]]:
+    """What each object touches."""
+    return {
+        "interface": (features.shallowest_px <= FACE_PX) & (features.deepest_px >= -FACE_PX),
+        "counter": features.counter_px <= FACE_PX,
+        "rim": (features.column("rim") > 0) | (features.column("ends") > 0),
+    }

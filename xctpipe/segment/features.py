@@ -1,0 +1,328 @@
+"""What a block tells of the objects in it, in whole numbers: they add up the same for any cut into blocks."""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from xctpipe.scan import FloatArray
+from xctpipe.segment.scene import LIQUID, SOLID
+
+HALO_PX = 3
+"""Voxels around a block that its features depend on."""
+SCORE_BINS = 128
+"""Of the histograms of scores, over 0 to `SCORE_TOP` times the attenuation of the host."""
+SCORE_TOP = 1.28
+_SUMS = (
+    "voxels",
+    "seeds",
+    "faces",
+    "solid",
+    "rim",
+    "ends",
+    "z",
+    "y",
+    "x",
+    "zz",
+    "yy",
+    "xx",
+    "zy",
+    "zx",
+    "yx",
+    "missing",
+)
+_COLUMN = {name: i for i, name in enumerate(_SUMS)}
+_DEPTHS = 3
+_PER_VOXEL = ("objects", "seeds", "residual", "score", "hosts", "below_px", "counter_px", "rim")
+SCALE = 1 << 20
+"""Of what is no whole number by itself: missing attenuation in voxels, heights."""
+_N_SUMS = len(_SUMS)
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A block with its margin (z, y, x): what its objects are measured on."""
+
+    objects: NDArray[np.int32]
+    seeds: NDArray[np.bool_]
+    residual: FloatArray
+    """Expected minus measured grey, cm^-1."""
+    score: FloatArray
+    """What the outline is drawn by: smoothed residual over the level of the host."""
+    hosts: NDArray[np.uint8]
+    below_px: FloatArray
+    """Distance below the interface, into the NASICON; above it negative."""
+    counter_px: FloatArray
+    """Distance to the counter electrode; large where it is not in view."""
+    rim: NDArray[np.bool_]
+    """Voxels beside the end of the view."""
+    first: tuple[int, int, int]
+    """Voxel of the volume at which the patch begins."""
+    core: tuple[slice, slice, slice]
+    """The block within the patch."""
+    mu_cm1: tuple[float, float]
+    """Attenuation of NASICON and NaK."""
+
+
+def gather_features(patch: Patch) -> dict[str, NDArray[np.int64]]:
+    """Sums over the objects of a block.
+
+    Returns
+    -------
+    `ids` (n,) of objects in the block or within two voxels of it; `sums` (n, 16); `least` (n, 3): below_px,
+    -below_px and counter_px in 1 / SCALE; `scores` (n, SCORE_BINS): histogram of the score.
+    """
+    owner = np.ascontiguousarray(_owners(patch.objects)[patch.core])
+    ids = np.unique(owner)
+    ids = ids[ids > 0].astype(np.int64)
+    out: dict[str, NDArray[np.int64]] = {
+        "ids": np.asarray(ids, np.int64),
+        "sums": np.zeros((len(ids), _N_SUMS), np.int64),
+        "least": np.full((len(ids), _DEPTHS), np.iinfo(np.int64).max),
+        "scores": np.zeros((len(ids), SCORE_BINS), np.int64),
+    }
+    if len(ids):
+        _gather_all(patch, owner, out)
+    return out
+
+
+def _gather_all(patch: Patch, owner: NDArray[np.int32], out: dict[str, NDArray[np.int64]]) -> None:
+    core, ids = patch.core, out["ids"]
+    inner = {name: np.ascontiguousarray(getattr(patch, name)[core]) for name in _PER_VOXEL}
+    own = np.where(inner["objects"] == owner, owner, 0)
+    level = np.where(inner["hosts"] == SOLID, patch.mu_cm1[0], patch.mu_cm1[1])
+    share = np.where(np.isin(inner["hosts"], (SOLID, LIQUID)), inner["residual"] / level, 0.0)
+    _add_missing(owner, share, ids, out["sums"])
+    flags = inner["seeds"], inner["hosts"] == SOLID, inner["rim"]
+    _add_flags(own, flags, _ends(patch), ids, out["sums"])
+    first = np.array([part.start + f for part, f in zip(core, patch.first, strict=True)])
+    _add_places(own, first, ids, out["sums"])
+    start, stop = (np.array([getattr(part, end) for part in core]) for end in ("start", "stop"))
+    _add_faces(patch.objects, start, stop, ids, out["sums"])
+    _add_heights(own, inner["below_px"], inner["counter_px"], ids, out["least"])
+    _add_scores(own, inner["score"], ids, out["scores"])
+
+
+def _ends(patch: Patch) -> NDArray[np.bool_]:
+    """Rows of the core at an end of the patch: of the volume, since elsewhere there is a margin."""
+    rows = np.arange(patch.core[0].start, patch.core[0].stop)
+    return np.asarray((rows == 0) | (rows == len(patch.objects) - 1))
+
+
+def _owners(objects: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Each voxel within two steps of an object belongs to it, to that of the lower number where two meet."""
+    return grown(grown(objects))
+
+
+def grown(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Labels that have taken the free voxels beside them; of two the lower number does."""
+    out = np.empty_like(labels)
+    _grow(labels, out)
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _grow(labels, out):  # type: ignore[no-untyped-def]
+    nz, ny, nx = labels.shape
+    out[:] = labels
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                label = labels[z, y, x]
+                if label == 0:
+                    continue
+                for c in range(max(z - 1, 0), min(z + 2, nz)):
+                    for b in range(max(y - 1, 0), min(y + 2, ny)):
+                        for a in range(max(x - 1, 0), min(x + 2, nx)):
+                            if labels[c, b, a] == 0 and (out[c, b, a] == 0 or out[c, b, a] > label):
+                                out[c, b, a] = label
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_missing(owner, share, ids, sums):  # type: ignore[no-untyped-def]
+    flat, value = owner.ravel(), share.ravel()
+    for i in range(len(flat)):
+        if flat[i]:
+            sums[np.searchsorted(ids, flat[i]), 15] += np.int64(np.rint(value[i] * SCALE))
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_flags(own, flags, ends, ids, sums):  # type: ignore[no-untyped-def]
+    seeds, solid, rim = flags
+    nz, ny, nx = own.shape
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                if own[z, y, x]:
+                    row = sums[np.searchsorted(ids, own[z, y, x])]
+                    row[0] += 1
+                    row[1] += seeds[z, y, x]
+                    row[3] += solid[z, y, x]
+                    row[4] += rim[z, y, x]
+                    row[5] += ends[z]
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_places(own, first, ids, sums):  # type: ignore[no-untyped-def]
+    nz, ny, nx = own.shape
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                if own[z, y, x]:
+                    c, b, a = z + first[0], y + first[1], x + first[2]
+                    row = sums[np.searchsorted(ids, own[z, y, x])]
+                    row[6] += c
+                    row[7] += b
+                    row[8] += a
+                    row[9] += c * c
+                    row[10] += b * b
+                    row[11] += a * a
+                    row[12] += c * b
+                    row[13] += c * a
+                    row[14] += b * a
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_faces(objects, start, stop, ids, sums):  # type: ignore[no-untyped-def]
+    nz, ny, nx = objects.shape
+    for z in range(start[0], stop[0]):
+        for y in range(start[1], stop[1]):
+            for x in range(start[2], stop[2]):
+                who = objects[z, y, x]
+                if who:
+                    like = 0
+                    like += z > 0 and objects[z - 1, y, x] == who
+                    like += z < nz - 1 and objects[z + 1, y, x] == who
+                    like += y > 0 and objects[z, y - 1, x] == who
+                    like += y < ny - 1 and objects[z, y + 1, x] == who
+                    like += x > 0 and objects[z, y, x - 1] == who
+                    like += x < nx - 1 and objects[z, y, x + 1] == who
+                    sums[np.searchsorted(ids, who), 2] += 6 - like
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_heights(own, below, counter, ids, least):  # type: ignore[no-untyped-def]
+    flat, depth, gap = own.ravel(), below.ravel(), counter.ravel()
+    for i in range(len(flat)):
+        if flat[i]:
+            row = least[np.searchsorted(ids, flat[i])]
+            height = np.int64(np.rint(depth[i] * SCALE))
+            row[0] = min(row[0], height)
+            row[1] = min(row[1], -height)
+            row[2] = min(row[2], np.int64(np.rint(gap[i] * SCALE)))
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_scores(own, score, ids, scores):  # type: ignore[no-untyped-def]
+    flat, value = own.ravel(), score.ravel()
+    for i in range(len(flat)):
+        if flat[i]:
+            place = int(value[i] / SCORE_TOP * SCORE_BINS)
+            scores[np.searchsorted(ids, flat[i]), min(max(place, 0), SCORE_BINS - 1)] += 1
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Of the objects 1 ... n of a volume, one row each."""
+
+    sums: NDArray[np.int64]
+    least: NDArray[np.int64]
+    scores: NDArray[np.int64]
+
+    @classmethod
+    def merged(cls, results: list[dict[str, NDArray[np.int64]]], *, n: int) -> "Features":
+        """Features of a volume from those of its blocks."""
+        sums = np.zeros((n, _N_SUMS), np.int64)
+        least = np.full((n, _DEPTHS), np.iinfo(np.int64).max)
+        scores = np.zeros((n, SCORE_BINS), np.int64)
+        for each in results:
+            at = each["ids"] - 1
+            if not len(at):
+                continue
+            # an object is in a block once
+            sums[at] += each["sums"]
+            least[at] = np.minimum(least[at], each["least"])
+            scores[at] += each["scores"]
+        return cls(sums, least, scores)
+
+    def __len__(self) -> int:
+        return len(self.sums)
+
+    def column(self, name: str) -> NDArray[np.int64]:
+        """One of the sums, by name."""
+        return self.sums[:, _COLUMN[name]]
+
+    @property
+    def missing(self) -> NDArray[np.float64]:
+        """Missing attenuation within two voxels, as a number of empty voxels."""
+        return self.column("missing") / SCALE
+
+    @property
+    def shallowest_px(self) -> NDArray[np.float64]:
+        """Least distance below the interface."""
+        return self.least[:, 0] / SCALE
+
+    @property
+    def deepest_px(self) -> NDArray[np.float64]:
+        """Largest distance below the interface."""
+        return -self.least[:, 1] / SCALE
+
+    @property
+    def counter_px(self) -> NDArray[np.float64]:
+        """Least distance to the counter electrode."""
+        return self.least[:, 2] / SCALE
+
+    @property
+    def length_px(self) -> NDArray[np.float64]:
+        """Longest extent: that of a disc or ball with the same largest second moment."""
+        return 4.2 * np.sqrt(np.maximum(self.moments()[:, 2], 0.0))
+
+    @property
+    def thickness_px(self) -> NDArray[np.float64]:
+        """Twice the volume over the surface, the surface as two thirds of its voxel faces."""
+        return 3.0 * self.column("voxels") / np.maximum(self.column("faces"), 1)
+
+    @property
+    def width_px(self) -> NDArray[np.float64]:
+        """Extent across the axis of rotation."""
+        second = self._second()
+        return 4.2 * np.sqrt(np.maximum(np.maximum(second[:, 1, 1], second[:, 2, 2]), 0.0))
+
+    def moments(self) -> NDArray[np.float64]:
+        """Eigenvalues of the second central moments, smallest first: (n, 3), in voxels squared."""
+        return self._axes()[0]
+
+    def normals(self) -> NDArray[np.float64]:
+        """Directions (z, y, x) along which objects are thinnest: (n, 3)."""
+        return self._axes()[1][:, :, 0]
+
+    def _axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        values, vectors = np.linalg.eigh(self._second())
+        return np.asarray(values, np.float64), np.asarray(vectors, np.float64)
+
+    def centres_px(self) -> NDArray[np.float64]:
+        """Mean z, y, x of the voxels: (n, 3)."""
+        n = np.maximum(self.column("voxels"), 1).astype(np.float64)
+        return np.stack([self.column(k) / n for k in "zyx"], axis=1)
+
+    def _second(self) -> NDArray[np.float64]:
+        n, mean = np.maximum(self.column("voxels"), 1).astype(np.float64), self.centres_px()
+        second = np.empty((len(self), 3, 3))
+        for i, a in enumerate("zyx"):
+            for j, b in enumerate("zyx"):
+                key = a + b if a + b in _COLUMN else b + a
+                second[:, i, j] = self.column(key) / n - mean[:, i] * mean[:, j]
+        return second
+
+    def outline(self, *, least_frac: float) -> NDArray[np.float64]:
+        """Score above which an object holds as many voxels as its attenuation misses, over its host's level.
+
+        At least `least_frac` of its voxels are kept, and never more than all.
+        """
+        above = np.cumsum(self.scores[:, ::-1], axis=1)[:, ::-1]
+        wanted = np.clip(self.missing, least_frac * above[:, 0], above[:, 0])
+        # the first bin from which on no more than wanted are left
+        place = (above > wanted[:, None]).sum(axis=1)
+        drawn: NDArray[np.float64] = np.where(place >= SCORE_BINS, np.inf, place * SCORE_TOP / SCORE_BINS)
+        return drawn
