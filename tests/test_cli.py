@@ -44,7 +44,7 @@ def test_the_story_of_a_first_scan(
     assert "GB free" in planned
     assert "metric.png" in tried
     assert "1 scan(s) done" in ran
-    run_folder = Path(ran.split("results in ")[1].strip())
+    run_folder = Path(ran.split("results in ")[1].splitlines()[0].strip())
     assert main(["status", str(run_folder)]) == 0
     assert "done" in capsys.readouterr().out
 

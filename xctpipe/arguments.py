@@ -1,9 +1,10 @@
 """Arguments and options of the command line that several commands share, or that are long to explain."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 RawPath = Annotated[
     Path, typer.Argument(help="raw data: a folder of scans, a scan's folder, or a file", metavar="RAW")
@@ -39,7 +40,13 @@ BenchSize = Annotated[
         "--size", help="a slab of HEX is 3001x64x3200; absent: 1001x16x1024", metavar="ANGLESxROWSxCOLUMNS"
     ),
 ]
-Quick = Annotated[bool, typer.Option("--quick", help="small arrays, 181x16x256: everything in half a minute")]
+Stages = Annotated[
+    str | None, typer.Option(help="reconstruct, segment, measure, separated by commas; all when absent")
+]
+Quick = Annotated[
+    bool,
+    typer.Option("--quick", help="small arrays, 181x16x256: half a minute; --size overrides the arrays"),
+]
 OnlyCases = Annotated[
     str | None, typer.Option("--only", help="cases or groups whose name begins so, or fits the glob")
 ]
@@ -58,8 +65,30 @@ RecipeOut = Annotated[Path, typer.Option("--out", "-o", help="where to write the
 FileEnergy = Annotated[float | None, typer.Option(help="photon energy, if the file has none", min=1)]
 FilePixel = Annotated[float | None, typer.Option(help="pixel size, if the file has none", min=0.001)]
 Sweep = Annotated[
-    str | None, typer.Option(help="center.center_px=START:STOP:STEP, or correct.STEP.PARAMETER=...")
+    list[str] | None,
+    typer.Option(
+        help="center.center_px=START:STOP:STEP, or correct.STEP.PARAMETER=..., or a number of [segment] or "
+        "[measure] on a reconstructed scan"
+    ),
 ]
+TriedBox = Annotated[
+    str | None,
+    typer.Option(
+        "--box",
+        help="voxels to label, of the level worked on; absent: about the interface, where most is seen",
+        metavar="z0:z1,y0:y1,x0:x1",
+    ),
+]
+PaintedLabels = Annotated[
+    list[str],
+    typer.Option(
+        "--labels",
+        help="labels on the level worked on: .npy, TIFF or zarr, 0 none, else the numbers of labels/phases; "
+        "a path alone is of the first scan; may be repeated",
+        metavar="[SCAN=]PATH",
+    ),
+]
+ClassifierOut = Annotated[Path, typer.Option("--out", "-o", help="file to write; must not exist")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="discard what earlier runs made of these scans")]
 _COMPARED = "a run folder, a volume, a folder of TIFF slices or an HDF5 file"
 ComparedA = Annotated[Path, typer.Argument(help=_COMPARED, metavar="RUN_A")]
@@ -74,7 +103,7 @@ SimulatedFolder = Annotated[
 ]
 Layout = Annotated[str, typer.Option(help="raw layout: hex0 to hex3, dxchange, nxtomo, cil, tiff")]
 Seed = Annotated[int, typer.Option(help="same seed, same bytes")]
-Photons = Annotated[float | None, typer.Option(help="photons per pixel and frame; 0: no noise")]
+Photons = Annotated[float | None, typer.Option(help="photons per pixel and frame, 1 or more; 0: no noise")]
 SeriesKind = Annotated[
     str, typer.Option("--series", help="plating, stripping, or control", metavar="plating|stripping|control")
 ]
@@ -87,14 +116,35 @@ SeriesSize = Annotated[
 ]
 Distance = Annotated[float | None, typer.Option(help="sample to detector, for phase contrast; absent: 0")]
 CrackOpening = Annotated[
-    float | None, typer.Option(help="largest opening of the crack before its chip lifts")
+    float | None,
+    typer.Option(
+        help="largest opening of the crack while it is empty (P4); the filled gap under the lifted chip (P5) "
+        "is 4/3 of it"
+    ),
 ]
-BubbleRadius = Annotated[float | None, typer.Option(help="radius of the bubble")]
-Scale = Annotated[float | None, typer.Option("--scale-um", help="pixel size; absent: the cell at full size")]
+BubbleRadius = Annotated[
+    float | None, typer.Option(help="radius of the bubble; of the growing one in the last scan")
+]
+Scale = Annotated[
+    float | None,
+    typer.Option("--scale-um", help="pixel size, the cell scales with it; absent: its real size"),
+]
 SimulatedRows = Annotated[int | None, typer.Option("--rows", help="detector rows; absent: as the size says")]
 SimulatedAngles = Annotated[
     int | None, typer.Option("--angles", help="projections; absent: as the size says")
 ]
 SimulatedScans = Annotated[
-    str | None, typer.Option("--scans", help="time steps A:B, B left out; absent: all", metavar="A:B")
+    str | None,
+    typer.Option("--scans", help="time steps A:B from 0, B left out; absent: all", metavar="A:B"),
 ]
+
+
+class Simulations(TyperGroup):
+    """What `simulate` can write; a folder where one of them is expected gets a hint."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command named first."""
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            known = " or ".join(f"xctpipe simulate {name} {args[0]}" for name in self.list_commands(ctx))
+            ctx.fail(f"no simulation {args[0]!r}; to write into a folder of that name: {known}")
+        return super().resolve_command(ctx, args)

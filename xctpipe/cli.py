@@ -4,15 +4,12 @@ import json
 import shlex
 import sys
 import traceback
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from xctpipe import __version__, arguments
+from xctpipe import __version__, arguments, screen
 from xctpipe.errors import BadRecipe, BadScan, UserError
 from xctpipe.interrupts import heard_interrupts
 from xctpipe.messages import start_log
@@ -26,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-simulated = typer.Typer(help="Write raw data of a simulated cell.", no_args_is_help=True)
+simulated = typer.Typer(cls=arguments.Simulations, help="Raw data of a simulated cell.", no_args_is_help=True)
 app.add_typer(simulated, name="simulate")
 
 
@@ -82,32 +79,10 @@ def init(
     """Write a commented recipe for raw data."""
     from xctpipe import starter
 
-    if out.exists() and not force:
-        raise BadRecipe(f"{out} exists already; choose another with --out, or replace it with --force")
-    folder = folder.resolve()
-    scans, first, problem = starter.look(folder)
-    name = folder.name if folder.is_dir() else folder.stem
-    # what every experiment calls it would make them share a run folder
-    if name in {"raw_data", "raw", "data"}:
-        name = folder.parent.name
-    text = starter.recipe_text(
-        folder,
-        scans=scans,
-        first=first,
-        problem=problem,
-        energy_kev=energy_kev,
-        pixel_um=pixel_um,
-        run_folder=Path("runs") / name,
-    )
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as err:
-        raise BadRecipe(f"--out {out}: cannot be written ({err.strerror}); choose another place") from err
-    print(f"{out}: recipe for {len(scans)} scan(s); next: xctpipe plan {shlex.quote(str(out))}")
-    if "REQUIRED" in text:
-        print("fill in what is marked REQUIRED first")
+    said, problem = starter.write(folder, out=out, energy_kev=energy_kev, pixel_um=pixel_um, force=force)
+    print("\n".join(said))
     if problem:
-        raise BadScan(f"{problem}\nthe recipe is written all the same, to say what the files do not")
+        raise BadScan(problem)
 
 
 @app.command()
@@ -125,55 +100,60 @@ def try_(
     sweep: arguments.Sweep = None,
     rows: Annotated[str | None, typer.Option(help="rows to reconstruct, e.g. 100,200; absent: three")] = None,
     scan: Annotated[str | None, typer.Option(help="name of the scan; absent: the first")] = None,
+    box: arguments.TriedBox = None,
 ) -> None:
-    """Reconstruct a few slices, with the axis or a number of a correction swept."""
-    from xctpipe import inputs, tryout
+    """Try a number of the recipe: slices with it swept, or labels and measures of a box of a volume."""
+    from xctpipe import tryout
     from xctpipe.machine import set_threads
     from xctpipe.recipe import read_recipe
 
     recipe = read_recipe(recipe_file)
     set_threads()
-    wish = tryout.parse_sweep(sweep) if sweep else None
-    found = inputs.find(recipe.raw)
-    chosen = next((each for each in found if scan in {None, each.name}), None)
-    if chosen is None:
-        raise BadRecipe(f"--scan {scan}: the recipe has {', '.join(each.name for each in found)}")
-    opened = inputs.open_one(recipe.raw, chosen, index=found.index(chosen))
-    picked = tryout.choose_rows(opened, _numbers(rows) if rows else None)
-    tried = tryout.try_slices(opened, recipe, rows=picked, sweep=wish)
-    folder = recipe.run_folder / "try" / opened.name / (wish.key if wish else "slices")
-    for path in tryout.save(tried, folder):
-        print(path)
-    if tried.best is not None:
-        edge = "; at the edge of the sweep: widen it" if tried.best_at_edge else ""
-        print(f"sharpest: {tried.best:.10g}{edge}")
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as err:
-        raise BadRecipe(f"--rows {text!r}: write row numbers separated by commas, e.g. 100,200") from err
+    answer = tryout.answer(recipe, tryout.Wish(tuple(sweep or ()), rows, scan, box))
+    if answer.table:
+        screen.print_table(*answer.table, plain_width=100)
+    print("\n".join(answer.lines))
 
 
 @app.command()
 def run(
     recipe_file: arguments.RecipeFile,
-    stages: Annotated[str, typer.Option(help="stages to run, separated by commas")] = "reconstruct",
+    stages: arguments.Stages = None,
     scheduler: Annotated[str | None, typer.Option(help="an existing dask scheduler, tcp://host:port")] = None,
     fresh: arguments.Fresh = False,
 ) -> None:
     """Run a recipe; repeat it after any interruption, finished slabs are kept."""
+    from xctpipe.label_picture import places
     from xctpipe.recipe import read_recipe
     from xctpipe.run import run as run_recipe
 
     recipe = read_recipe(recipe_file)
     start_log(recipe.run_folder)
-    outcome = run_recipe(recipe, stages=stages.split(","), scheduler=scheduler, fresh=fresh)
+    wanted = stages.split(",") if stages else None
+    outcome = run_recipe(recipe, stages=wanted, scheduler=scheduler, fresh=fresh)
+    for line in places(recipe.run_folder, outcome.done):
+        print(line)
     print(f"{len(outcome.done)} scan(s) done; results in {recipe.run_folder}")
     if outcome.failed:
         print(f"failed: {', '.join(outcome.failed)}; why is said above and in log.txt there")
         raise typer.Exit(SCANS_FAILED)
+
+
+@app.command()
+def train(
+    recipe_file: arguments.RecipeFile,
+    labels: arguments.PaintedLabels,
+    out: arguments.ClassifierOut = Path("classifier.npz"),
+    seed: Annotated[int, typer.Option(help="same seed and labels, same classifier")] = 0,
+) -> None:
+    """Train the optional classifier of voxels from a few painted labels; needs scikit-learn."""
+    from xctpipe.machine import set_threads
+    from xctpipe.recipe import read_recipe
+    from xctpipe.training import train_for
+
+    recipe = read_recipe(recipe_file)
+    set_threads()
+    print("\n".join(train_for(recipe, labels, out=out, seed=seed)))
 
 
 @app.command()
@@ -185,7 +165,7 @@ def status(run_folder: arguments.RunFolder) -> None:
         (scan.name, scan.state, f"{scan.slabs_done}/{'?' if scan.slabs is None else scan.slabs}", scan.detail)
         for scan in read_status(run_folder)
     ]
-    _print_table(("scan", "state", "slabs", "detail"), rows, plain_width=200)
+    screen.print_table(("scan", "state", "slabs", "detail"), rows, plain_width=100)
 
 
 @app.command()
@@ -232,17 +212,32 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="print numbers as JSON")] = False,
 ) -> None:
     """Say how two reconstructions differ, in numbers, settings and a picture."""
-    from xctpipe import side_by_side, spans
+    from xctpipe import compare_labels, side_by_side, spans, true_labels
 
     wanted = spans.parse_span(rows, option="--rows") if rows else None
+    found_labels = None
+    if compare_labels.applies(a, b):
+        if true_labels.is_cell(b) and (rows or kind or png):
+            raise BadRecipe(
+                "--rows, --volume and --png: are for two reconstructions, not for a simulated cell"
+            )
+        found_labels = compare_labels.compare_labels(a, b, scans=scan or ())
+        if true_labels.is_cell(b):
+            screen.print_labels(a, b, found_labels, as_json=as_json)
+            if found_labels.failed:
+                raise typer.Exit(SCANS_FAILED)
+            return
     result = side_by_side.compare_all(a, b, kind=kind, scans=scan or (), rows=wanted, png=png)
     if as_json:
-        print(json.dumps(result.as_json(), indent=1))
+        labels = {"labels": found_labels.as_json()} if found_labels else {}
+        print(json.dumps({**result.as_json(), **labels}, indent=1))
     else:
         for found, picture in result.done:
-            _print_table((found.scan, "A", "B"), side_by_side.table(found), plain_width=240)
+            screen.print_table((found.scan, "A", "B"), side_by_side.table(found), plain_width=240)
             print("\n".join([*side_by_side.lines(found), f"picture: {picture}", ""]))
         print("\n".join(result.notes), end="\n" if result.notes else "")
+        if found_labels:
+            screen.print_labels(a, b, found_labels, as_json=False)
     if result.failed:
         print("\n".join(f"error: {text}" for text in result.failed), file=sys.stderr)
         raise typer.Exit(SCANS_FAILED)
@@ -316,16 +311,6 @@ def simulate_cell(  # noqa: PLR0913 - the options of a command are its arguments
     print("\n".join(made))
 
 
-def _print_table(
-    columns: Iterable[str], rows: Iterable[Iterable[str]], *, plain_width: int, title: str | None = None
-) -> None:
-    """Print a table; brackets in names and messages are brackets, not styles."""
-    table = Table(*columns, title=title, title_justify="left", box=None)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else plain_width, markup=False, highlight=False).print(table)
-
-
 @app.command("demo")
 def demo_(
     folder: Annotated[Path, typer.Argument(help="where to work", metavar="[DIR]")] = Path("xctpipe-demo"),
@@ -337,7 +322,7 @@ def demo_(
     start_log(folder)
     result = demo.run_demo(folder, size=size)
     rows = [(line.what, line.true, line.measured, line.unit) for line in result.lines]
-    _print_table(("what", "true", "measured", "unit"), rows, plain_width=160)
+    screen.print_table(("what", "true", "measured", "unit"), rows, plain_width=160)
     print("The view is narrower than the cell: rows are continued beyond it, which adds up to 0.1 cm^-1 to")
     print("light materials. Noise limits the resolution; with more photons it approaches the blur.")
     print(f"slices: {result.picture}")
@@ -362,7 +347,7 @@ def bench_(
     bench.check_target(json_file)
     report = bench.run_bench(options)
     for found in bench.tables(report):
-        _print_table(found.columns, found.rows, plain_width=200, title=found.title)
+        screen.print_table(found.columns, found.rows, plain_width=100, title=found.title)
         print()
     print("\n".join(bench.remarks(report)))
     bench.write(report, json_file)

@@ -19,6 +19,10 @@ class BadScan(UserError):  # noqa: N818
     """One scan cannot be used: it is reported and the others go on (exit code 3)."""
 
 
+class NoCell(BadScan):
+    """A volume shows nothing of the cell that labels are for: an error only to those who ask for labels."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Sentence that offers the known word closest to `word`, and lists them all."""
     names = sorted(known)

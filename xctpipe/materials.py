@@ -26,3 +26,51 @@ def attenuation_cm1(formula: str, *, density_g_cm3: float, energy_kev: float) ->
         return float(xraydb.material_mu(formula, energy_kev * 1e3, density=density_g_cm3, kind="total"))
     except ValueError as err:
         raise BadRecipe(f"{formula!r} is no chemical formula; write it as in C19H12O3") from err
+
+
+NASICON = "Na3Zr2Si2PO12"
+ALUMINIUM_G_CM3 = 2.70
+SODIUM_G_CM3 = 0.968
+"""Solid, at room temperature."""
+LIQUID_SODIUM_G_CM3, LIQUID_POTASSIUM_G_CM3 = 0.9444, 0.8361
+"""Of the liquids brought down to 25 degrees Celsius, for alloys."""
+
+
+def nasicon_cm1(energy_kev: float, *, density_g_cm3: float = 3.27) -> float:
+    """Linear attenuation of Na3Zr2Si2PO12."""
+    return attenuation_cm1(NASICON, density_g_cm3=density_g_cm3, energy_kev=energy_kev)
+
+
+def nak_cm1(energy_kev: float, *, k_wtpct: float) -> float:
+    """Linear attenuation of liquid NaK, whose volume is that of its parts [1]_.
+
+    1 / density = w_K / density_K + w_Na / density_Na; for 78 wt% K it is 1 % below the measured density.
+
+    Parameters
+    ----------
+    k_wtpct : weight percent of potassium, 0 to 100.
+
+    References
+    ----------
+    .. [1] Foust (ed.), Sodium-NaK Engineering Handbook, vol. 1, Gordon and Breach, New York 1972
+    """
+    share = k_wtpct / 100
+    density = nak_density_g_cm3(k_wtpct)
+    parts = (("K", share), ("Na", 1 - share))
+    return sum(w * attenuation_cm1(name, density_g_cm3=density, energy_kev=energy_kev) for name, w in parts)
+
+
+def nak_density_g_cm3(k_wtpct: float) -> float:
+    """Density of liquid NaK at 25 degrees Celsius by the additive rule of `nak_cm1`."""
+    share = k_wtpct / 100
+    return 1 / (share / LIQUID_POTASSIUM_G_CM3 + (1 - share) / LIQUID_SODIUM_G_CM3)
+
+
+def aluminium_cm1(energy_kev: float) -> float:
+    """Linear attenuation of aluminium."""
+    return attenuation_cm1("Al", density_g_cm3=ALUMINIUM_G_CM3, energy_kev=energy_kev)
+
+
+def sodium_cm1(energy_kev: float) -> float:
+    """Linear attenuation of solid sodium."""
+    return attenuation_cm1("Na", density_g_cm3=SODIUM_G_CM3, energy_kev=energy_kev)

@@ -180,7 +180,9 @@ def survey_scan(scan: Scan, recipe: Recipe) -> Survey:
 def tube_of(recipe: Recipe) -> Tube | None:
     """The cell that rows are completed from, where they are."""
     cell = recipe.cell
-    if cell is None or recipe.reconstruct.padding != "cylinder":
+    if recipe.reconstruct.padding != "cylinder" or cell is None:
+        return None
+    if cell.bore_mm is None or cell.wall_mm is None:
         return None
     wall_cm1 = attenuation_cm1(
         cell.wall_formula, density_g_cm3=cell.wall_density_g_cm3, energy_kev=recipe.raw.energy_kev

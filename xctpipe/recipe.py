@@ -13,7 +13,19 @@ from xctpipe.correct.chain import default_chain
 from xctpipe.correct.order import check_order
 from xctpipe.errors import BadRecipe, nearest
 from xctpipe.recon.filtering import PADDINGS
-from xctpipe.settings import Cell, Center, Compute, FlatFieldChoice, Phase, Raw, Reconstruct, Section, Volume
+from xctpipe.settings import (
+    Cell,
+    Center,
+    Compute,
+    FlatFieldChoice,
+    Measure,
+    Phase,
+    Raw,
+    Reconstruct,
+    Section,
+    Segment,
+    Volume,
+)
 
 ITERATIVE = ("sirt", "cgls")
 """Algorithms that compare projections of the slice with those measured."""
@@ -34,7 +46,9 @@ class Recipe(Section):
     reconstruct: Reconstruct = Reconstruct()
     volume: Volume = Volume()
     cell: Cell | None = None
-    """Needed for `padding = "cylinder"`."""
+    """Needed for `padding = "cylinder"`; else what is absent is found or left out."""
+    segment: Segment = Segment()
+    measure: Measure = Measure()
     compute: Compute = Compute()
 
     def chain(self) -> tuple[steps.BoundStep, ...]:
@@ -78,7 +92,7 @@ def make_recipe(table: Mapping[str, Any], *, base: Path, origin: str = "recipe")
     except ValidationError as err:
         raise BadRecipe("\n".join(f"{origin}: {line}" for line in _explain(err))) from err
     recipe = _resolve(recipe, base=base)
-    if recipe.reconstruct.padding == "cylinder" and recipe.cell is None:
+    if recipe.reconstruct.padding == "cylinder" and not _tube_is_known(recipe.cell):
         raise BadRecipe(
             f"{origin}: reconstruct.padding = 'cylinder' completes rows from the known cell; give [cell] "
             "with bore_mm and wall_mm, or take padding = 'taper'"
@@ -92,6 +106,10 @@ def make_recipe(table: Mapping[str, Any], *, base: Path, origin: str = "recipe")
         )
     check_order(recipe.chain(), phase=recipe.phase_step(), log_absorption=recipe.raw.log_absorption)
     return recipe.model_copy(update={"reconstruct": check_reconstruct(recipe.reconstruct)})
+
+
+def _tube_is_known(cell: Cell | None) -> bool:
+    return cell is not None and cell.bore_mm is not None and cell.wall_mm is not None
 
 
 def _check_distance(recipe: Recipe, *, origin: str) -> None:
@@ -139,7 +157,11 @@ def _resolve(recipe: Recipe, *, base: Path) -> Recipe:
     if run_folder == folder:
         raise BadRecipe(f"run_folder = {str(run_folder)!r} is the raw folder; choose another")
     raw = recipe.raw.model_copy(update={"folder": folder})
-    return recipe.model_copy(update={"raw": raw, "run_folder": run_folder})
+    classifier = recipe.segment.classifier
+    if classifier is not None:
+        classifier = (base / classifier.expanduser()).resolve()
+    segment = recipe.segment.model_copy(update={"classifier": classifier})
+    return recipe.model_copy(update={"raw": raw, "run_folder": run_folder, "segment": segment})
 
 
 _HINTS = {
@@ -177,11 +199,38 @@ def to_toml(recipe: Recipe) -> str:
     return tomli_w.dumps(table)
 
 
+_OF_THE_TUBE = {"bore_mm", "wall_mm", "wall_formula", "wall_density_g_cm3"}
+"""Keys of [cell] that reconstruction reads; labels and measures read the others."""
+
+
 def what_matters(recipe: Recipe) -> dict[str, Any]:
     """Every setting that the volume depends on, as plain values: two recipes that agree give one volume."""
-    table = recipe.model_dump(mode="json", exclude={"name", "run_folder", "compute"})
+    table = recipe.model_dump(mode="json", exclude={"name", "run_folder", "compute", "segment", "measure"})
     table["correct"] = [{"do": step.name, **step.params} for step in recipe.chain()]
+    if recipe.cell is not None:
+        known = recipe.cell.model_dump(mode="json", include=_OF_THE_TUBE)
+        table["cell"] = known if _tube_is_known(recipe.cell) else None
     return table
+
+
+def segment_matters(recipe: Recipe) -> dict[str, Any]:
+    """Every setting that labels depend on beside the volume, as plain values."""
+    cell = recipe.cell or Cell()
+    return {
+        "raw": {"energy_kev": recipe.raw.energy_kev},
+        "cell": cell.model_dump(mode="json", exclude=_OF_THE_TUBE | {"electrode_area_cm2"}),
+        "segment": recipe.segment.model_dump(mode="json"),
+    }
+
+
+def measure_matters(recipe: Recipe) -> dict[str, Any]:
+    """Every setting that measures depend on beside the volume and its labels, as plain values."""
+    cell = recipe.cell or Cell()
+    return {
+        "raw": {"energy_kev": recipe.raw.energy_kev},
+        "cell": cell.model_dump(mode="json", exclude=_OF_THE_TUBE),
+        "measure": recipe.measure.model_dump(mode="json"),
+    }
 
 
 def with_parameter(recipe: Recipe, key: str, value: float) -> Recipe:
@@ -193,6 +242,8 @@ def with_parameter(recipe: Recipe, key: str, value: float) -> Recipe:
         table["center"] = {**table["center"], "center_px": value}
     elif key == "phase.delta_beta":
         table["phase"] = {"delta_beta": value}
+    elif key in sweepable(recipe) and key.partition(".")[0] in _AFTER:
+        table = _with_later(table, key, value)
     elif key in sweepable(recipe):
         table["reconstruct"][key.removeprefix("reconstruct.")] = value
     else:
@@ -200,13 +251,32 @@ def with_parameter(recipe: Recipe, key: str, value: float) -> Recipe:
     return make_recipe(table, base=Path(), origin=f"{key} = {value:g}")
 
 
+_AFTER = ("segment", "measure")
+"""Tables whose numbers change labels and measures, and no slice."""
+
+
+def _with_later(table: dict[str, Any], key: str, value: float) -> dict[str, Any]:
+    section, name = key.split(".")
+    whole = isinstance(table[section][name], int) and float(value).is_integer()
+    own = {**table[section], name: int(value) if whole else value}
+    if key == "segment.threshold_sigma":
+        # a threshold above that of seeds is its own
+        own["seed_sigma"] = max(own["seed_sigma"], value)
+    return {**table, section: own}
+
+
 def sweepable(recipe: Recipe) -> list[str]:
-    """Keys of the numeric settings that change a slice."""
+    """Keys of the numeric settings that change a slice, its labels or their measures."""
     keys = ["center.center_px", "phase.delta_beta"]
     for step in recipe.chain():
         keys += [f"correct.{step.name}.{name}" for name in step.params]
     options = recipe.reconstruct.options.items()
-    return keys + [f"reconstruct.{name}" for name, value in options if not isinstance(value, str | bool)]
+    keys += [f"reconstruct.{name}" for name, value in options if not isinstance(value, str | bool)]
+    for section in _AFTER:
+        numbers = getattr(recipe, section).model_dump().items()
+        # the level says what voxels are: a box in them is another one
+        keys += [f"{section}.{n}" for n, v in numbers if isinstance(v, int | float) and n != "level"]
+    return keys
 
 
 def _with_step_parameter(recipe: Recipe, key: str, value: float) -> list[dict[str, Any]]:

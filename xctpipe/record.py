@@ -1,5 +1,6 @@
 """The record of a run: `run.json` for whoever asks later, and the table of scans."""
 
+import fnmatch
 import logging
 import math
 import platform
@@ -10,15 +11,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from xctpipe.errors import BadRecipe
 from xctpipe.inputs import fingerprint
 from xctpipe.prepare import Prepared
 from xctpipe.recipe import Recipe, what_matters
-from xctpipe.runfolder import RUN_RECORD, read_json, write_json, write_table
+from xctpipe.runfolder import RUN_RECORD, read_json, scan_folder, write_json, write_table
 from xctpipe.scan import Scan
 
 log = logging.getLogger(__name__)
 
-LIBRARIES = ("xctpipe", "numpy", "scipy", "numba", "h5py", "zarr", "dask", "algotom")
+LIBRARIES = ("xctpipe", "numpy", "scipy", "numba", "h5py", "zarr", "dask", "algotom", "scikit-image")
 
 SCAN_COLUMNS = (
     "scan",
@@ -44,6 +46,10 @@ SCAN_COLUMNS = (
 """Charge, current and voltage stay empty without a cycler file."""
 MOVED_PX = 1.0
 MOVED_SIGMAS = 4.0
+UNSURE_MOVED_PX = 0.5
+"""From here on slices are blurred: told where one of two axes is unsure and the other is not."""
+UNSURE_CONFIDENCE = 0.3
+SURE_CONFIDENCE = 0.5
 
 
 def now() -> str:
@@ -89,13 +95,14 @@ class RunRecord:
         name, survey = prepared.job.scan.name, prepared.job.survey
         row = _row(prepared)
         known = self.rows | {name: row}
-        first = next(known[each] for each in self.content["scans"] if each in known)
-        moved = axis_moved(row, first)
-        if moved:
-            log.warning("%s: %s", name, moved)
-        warnings = [*prepared.job.scan.warnings, *survey.warnings, *([moved] if moved else [])]
+        series = [known[each] for each in self.content["scans"] if each in known]
+        methods_px = survey.detector_axis.methods_px
+        told = [axis_moved(row, other, methods_px=methods_px) for other in compared_with(row, series)]
+        for text in filter(None, told):
+            log.warning("%s: %s", name, text)
+        warnings = [*prepared.job.scan.warnings, *survey.warnings, *filter(None, told)]
         self.rows[name] = row | {
-            "center_from_first_px": round(row["center_px"] - first["center_px"], 4),
+            "center_from_first_px": round(row["center_px"] - series[0]["center_px"], 4),
             "n_warnings": len(warnings),
         }
         self._update(
@@ -134,6 +141,17 @@ class RunRecord:
         """The scan was given up."""
         self._update(name, status="failed", finished=now(), error=message)
 
+    def has_volume(self, name: str) -> bool:
+        """Whether the scan is reconstructed."""
+        return (
+            self.content["scans"][name]["status"] == "done" and scan_folder(self.root, name).volume.exists()
+        )
+
+    def stage(self, name: str, stage: str, **values: Any) -> None:
+        """How a stage after the reconstruction stands."""
+        known = self.content["scans"][name].get("stages", {})
+        self._update(name, stages={**known, stage: {"at": now(), **values}})
+
     def write_scans_table(self) -> None:
         """Write `tables/scans.csv`: one row per scan, time counted from the first."""
         starts = [datetime.fromisoformat(t) for row in self.rows.values() if (t := row["start_time"])]
@@ -152,6 +170,24 @@ class RunRecord:
         write_json(self.root / RUN_RECORD, self.content)
 
 
+def known_scans(recipe: Recipe) -> tuple[str, ...]:
+    """Scans of the recipe that the run folder knows; BadRecipe where it knows none.
+
+    Those that the recipe names are among them in any case, so that it can be said that they are missing.
+    """
+    known = list((read_json(recipe.run_folder / RUN_RECORD) or {}).get("scans", {}))
+    names: list[str] = []
+    for wanted in ["*"] if recipe.raw.scans is None else recipe.raw.scans:
+        fitting = [name for name in known if name == wanted or fnmatch.fnmatchcase(name, wanted)]
+        names += fitting or ([] if set(wanted) & set("*?[") else [wanted])
+    if not names:
+        raise BadRecipe(
+            f"run_folder = {recipe.run_folder}: no scan is reconstructed there; run the stage reconstruct "
+            "first"
+        )
+    return tuple(dict.fromkeys(names))
+
+
 def total_seconds(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Seconds per stage over all slabs."""
     total: dict[str, float] = {}
@@ -161,20 +197,65 @@ def total_seconds(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return total
 
 
-def axis_moved(row: Mapping[str, Any], first: Mapping[str, Any]) -> str:
-    """What to say of the axis of a scan that is not where it was in the first of the series; else nothing.
+def compared_with(row: Mapping[str, Any], series: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Scans of a series against which the axis of one is held.
 
-    It is said from `MOVED_PX` on, or from `MOVED_SIGMAS` times the uncertainty of both, if that is more.
-    Stage and camera stay in a series: an axis elsewhere is a bad search more often than a move.
+    Of those taken with the same pixels the first that is sure of its axis, or where none is, the first. The
+    first sure one itself is held against all that are less sure.
     """
-    moved_px = row["center_px"] - first["center_px"]
-    errors = [each["center_uncertainty_px"] or 0.0 for each in (row, first)]
-    if abs(moved_px) <= max(MOVED_PX, MOVED_SIGMAS * math.hypot(*errors)):
+    alike = [each for each in series if all(each.get(key) == row.get(key) for key in ("pixel_um", "bin_px"))]
+    sure = next((each for each in alike if _confidence(each) >= SURE_CONFIDENCE), None)
+    if sure is None:
+        return alike[:1]
+    if sure["scan"] != row["scan"]:
+        return [sure]
+    return [each for each in alike if _confidence(each) < SURE_CONFIDENCE]
+
+
+def axis_moved(
+    row: Mapping[str, Any], other: Mapping[str, Any], *, methods_px: Mapping[str, float] | None = None
+) -> str:
+    """What to say of the axis of a scan that is not where it is in another of the series; else nothing.
+
+    Of two sure axes it is said from `MOVED_PX` on, or from `MOVED_SIGMAS` times the uncertainty of both, if
+    that is more. An unsure axis is said whatever its uncertainty, and where the other is sure, its value is
+    named. Stage and camera stay in a series: an axis elsewhere is a bad search more often than a move.
+
+    Parameters
+    ----------
+    methods_px : axes of the row's scan by method; told where they agree with the other scan
+    """
+    moved_px = row["center_px"] - other["center_px"]
+    low, high = sorted((row, other), key=_confidence)
+    unsure = _confidence(low) < UNSURE_CONFIDENCE
+    named = unsure and _confidence(high) >= SURE_CONFIDENCE
+    errors = [0.0 if unsure else each["center_uncertainty_px"] or 0.0 for each in (row, other)]
+    least_px = UNSURE_MOVED_PX if named else max(MOVED_PX, MOVED_SIGMAS * math.hypot(*errors))
+    if abs(moved_px) <= least_px:
         return ""
+    text = f"the axis is {moved_px:+.2f} px from that of {other['scan']} ({other['center_px']:.2f} px)"
+    if named:
+        return text + _better_axis(low, high, methods_px=methods_px if methods_px and low is row else {})
+    doubt = ", and neither is sure" if unsure else ""
+    return f"{text}{doubt}: look with `xctpipe try`, and give center.center_px if one of them is wrong"
+
+
+def _better_axis(low: Mapping[str, Any], high: Mapping[str, Any], *, methods_px: Mapping[str, float]) -> str:
+    """Which of two scans is to be believed, and the value to give for the other."""
+    at_px = high["center_px"]
+    seen = [f"{name} {px:.2f} px" for name, px in methods_px.items() if abs(px - at_px) <= MOVED_PX]
+    also = f"; {', '.join(seen)} here agrees with it" if seen else ""
     return (
-        f"the axis is {moved_px:+.2f} px from that of {first['scan']} ({first['center_px']:.2f} px): look "
-        "with `xctpipe try`, and give center.center_px if one of them is wrong"
+        f", and {low['scan']} is unsure of its own (confidence {_confidence(low):.2f}, {high['scan']} has "
+        f"{_confidence(high):.2f}){also}: if stage and camera stayed, give {low['scan']} center.center_px = "
+        f"{at_px:.2f}; look with `xctpipe try` first"
     )
+
+
+def _confidence(row: Mapping[str, Any]) -> float:
+    """Confidence in the axis; one that the recipe gives is not doubted."""
+    confidence = row.get("center_confidence")
+    return 1.0 if confidence is None else float(confidence)
 
 
 def _row(prepared: Prepared) -> dict[str, Any]:

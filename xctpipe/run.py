@@ -1,37 +1,50 @@
 """Run a recipe: every scan through its stages, slabs placed on workers by dask.
 
-This is the only file that knows dask. A task is a lane, a run of neighbouring slabs, in which reading and
-writing overlap the computing; a lane that is lost is done again elsewhere and skips what is finished.
+This is the only file that knows dask. A task of the reconstruction is a lane, a run of neighbouring slabs, in
+which reading and writing overlap the computing; a lane that is lost is done again elsewhere and skips what is
+finished. A task of the stages after it is a block of the volume.
 """
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
-from distributed import Client, Future, KilledWorker, LocalCluster, get_worker
+import numba
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed, get_worker
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 
 from xctpipe import inputs
+from xctpipe.blocks import Place, in_this_process
 from xctpipe.conveyor import Job, run_lane
-from xctpipe.errors import BadRecipe, BadScan, UserError, nearest
+from xctpipe.errors import BadRecipe, BadScan, NoCell, UserError, nearest
 from xctpipe.formats import Found
 from xctpipe.machine import set_threads, usable_cpus
+from xctpipe.measuring import measure
 from xctpipe.plan import Slab
-from xctpipe.prepare import Prepared, describe, discard_staged, prepare
+from xctpipe.prepare import Prepared, describe, discard_staged, memory_bytes, prepare
 from xctpipe.progress import Bar, progress
 from xctpipe.recipe import Recipe, to_toml
-from xctpipe.record import RunRecord
-from xctpipe.runfolder import locked, write_text
+from xctpipe.record import RunRecord, known_scans
+from xctpipe.runfolder import locked, scan_folder, write_text
 from xctpipe.scan import Scan
+from xctpipe.segmentation import segment
+from xctpipe.stages import (
+    MEASURE,
+    RECONSTRUCT,
+    SEGMENT,
+    STAGES,
+    ScanWork,
+    check_labels_fit,
+    is_done,
+    set_done,
+)
 
 log = logging.getLogger(__name__)
-
-STAGES = ("reconstruct",)
 
 _LANES_PER_WORKER = 3
 _SLABS_PER_LANE = 6
@@ -47,49 +60,128 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def check_stages(stages: Sequence[str]) -> None:
+def check_stages(wanted: Sequence[str]) -> None:
     """BadRecipe when a stage is not known."""
-    for stage in stages:
+    for stage in wanted:
         if stage not in STAGES:
             raise BadRecipe(f"--stages: no stage {stage!r}; {nearest(stage, STAGES)}")
 
 
 def run(
-    recipe: Recipe, *, stages: Sequence[str] = STAGES, scheduler: str | None = None, fresh: bool = False
+    recipe: Recipe,
+    *,
+    stages: Sequence[str] | None = None,
+    scheduler: str | None = None,
+    fresh: bool = False,
 ) -> Outcome:
-    """Run the stages of a recipe for all its scans; safe to repeat, finished slabs are kept.
+    """Run the stages of a recipe for all its scans, in their own order; what is finished is kept.
+
+    Raw data are touched by the stage reconstruct only. Without `stages` all are run, and a scan that shows
+    nothing of the cell is reconstructed and not labelled.
 
     Raises BadRecipe when nothing can be run; a scan that fails is in the outcome, the others go on.
     """
-    check_stages(stages)
+    wanted = STAGES if stages is None else tuple(stages)
+    check_stages(wanted)
     set_threads()
     with locked(recipe.run_folder):
         write_text(recipe.run_folder / "recipe.toml", to_toml(recipe))
-        found = inputs.find(recipe.raw)
-        record = RunRecord.begin(recipe, names=[each.name for each in found], fresh=fresh)
+        raw = RECONSTRUCT in wanted
+        found = {each.name: each for each in inputs.find(recipe.raw)} if raw else {}
+        names = tuple(found) if raw else known_scans(recipe)
+        record = RunRecord.begin(recipe, names=names, fresh=fresh and raw)
         with workers(scheduler) as client:
-            return _run_all(recipe, found, client=client, record=record, fresh=fresh)
+            asked = stages is not None
+            return _Series(recipe, wanted, found, names, client, record, fresh, asked).run()
 
 
-def _run_all(
-    recipe: Recipe, found: Sequence[Found], *, client: Client, record: RunRecord, fresh: bool
-) -> Outcome:
-    outcome = Outcome()
-    for index, each in enumerate(found):
-        try:
-            scan = inputs.open_one(recipe.raw, each, index=index)
-            _reconstruct(recipe, scan, client=client, record=record, fresh=fresh)
-        except UserError as err:
-            # a recipe that fits other scans is not wrong: it is this scan that is odd
-            if isinstance(err, BadRecipe) and not outcome.done:
-                record.failed(each.name, str(err))
+@dataclass(frozen=True)
+class _Series:
+    """All scans of a run, and what is to be done with each."""
+
+    recipe: Recipe
+    stages: Sequence[str]
+    found: Mapping[str, Found]
+    """Where the raw data are; empty where they are not needed."""
+    names: tuple[str, ...]
+    client: Client
+    record: RunRecord
+    fresh: bool
+    asked: bool
+    """Whether the stages were asked for, or are those of every run."""
+
+    def run(self) -> Outcome:
+        outcome = Outcome()
+        for index, name in enumerate(self.names):
+            try:
+                self._one(name, index)
+            except UserError as err:
+                # a recipe that fits other scans is not wrong: it is this scan that is odd
+                if isinstance(err, BadRecipe) and not outcome.done:
+                    raise
+                log.error("%s failed: %s", name, err)  # noqa: TRY400 - a user's message, not a traceback
+                outcome.failed[name] = str(err)
+            else:
+                outcome.done.append(name)
+        return outcome
+
+    def _one(self, name: str, index: int) -> None:
+        if RECONSTRUCT in self.stages:
+            try:
+                scan = inputs.open_one(self.recipe.raw, self.found[name], index=index)
+                _reconstruct(self.recipe, scan, client=self.client, record=self.record, fresh=self.fresh)
+            except UserError as err:
+                self.record.failed(name, str(err))
                 raise
-            log.error("%s failed: %s", each.name, err)  # noqa: TRY400 - a user's message, not a traceback
-            outcome.failed[each.name] = str(err)
-            record.failed(each.name, str(err))
-        else:
-            outcome.done.append(each.name)
-    return outcome
+        try:
+            if SEGMENT in self.stages:
+                self._later(SEGMENT, segment, name)
+            if MEASURE in self.stages:
+                self._later(MEASURE, measure, name)
+        except NoCell as err:
+            if self.asked:
+                raise
+            log.warning("%s: not labelled: %s", name, err)
+
+    def _later(self, stage: str, do: Callable[[ScanWork], Mapping[str, Any]], name: str) -> None:
+        start = time.monotonic()
+        try:
+            if not self.record.has_volume(name):
+                raise BadScan(f"{name}: no volume to {stage}; run the stage {RECONSTRUCT} first")
+            work = _work(self.recipe, name, client=self.client, names=self.names)
+            if is_done(stage, work, fresh=self.fresh):
+                log.info("%s: %s is done already", name, stage)
+                return
+            if stage == MEASURE:
+                check_labels_fit(work)
+            self.record.stage(name, stage, status="running")
+            with _workers_may_fail(name):
+                result = do(work)
+        except UserError as err:
+            self.record.stage(name, stage, status="failed", error=str(err))
+            raise
+        for text in result.get("warnings", ()):
+            log.warning("%s: %s", name, text)
+        set_done(stage, work, result=result)
+        self.record.stage(name, stage, status="done", wall_s=round(time.monotonic() - start, 3))
+        log.info("%s: %s is done", name, stage)
+
+
+def _work(recipe: Recipe, name: str, *, client: Client, names: tuple[str, ...]) -> ScanWork:
+    folder = scan_folder(recipe.run_folder, name)
+    here = isinstance(client.cluster, LocalCluster)
+    mass = folder.volume_of("mass")
+    return ScanWork(
+        name,
+        folder.root,
+        folder.volume,
+        mass if mass.exists() else None,
+        recipe,
+        in_this_process() if here else _on_workers(client),
+        usable_cpus() if here else max((w["nthreads"] for w in _workers_of(client)), default=1),
+        memory_bytes(recipe),
+        names,
+    )
 
 
 def _reconstruct(recipe: Recipe, scan: Scan, *, client: Client, record: RunRecord, fresh: bool) -> None:
@@ -148,20 +240,66 @@ def _watch(futures: Sequence[Future], slabs: Sequence[Slab], *, job: Job, bar: B
 
 
 def _collect(futures: Sequence[Future], job: Job) -> None:
-    try:
+    with _workers_may_fail(job.scan.name):
         for future in futures:
             message = future.result()
             if message:
                 raise BadScan(message)
+
+
+@contextmanager
+def _workers_may_fail(name: str) -> Iterator[None]:
+    """Say so where the scheduler or its workers are lost."""
+    try:
+        yield
     except (FutureCancelledError, CommClosedError) as err:
         raise BadScan(
-            f"{job.scan.name}: the dask scheduler is lost; start it and repeat: finished slabs are kept"
+            f"{name}: the dask scheduler is lost; start it and repeat: what is finished is kept"
         ) from err
     except KilledWorker as err:
         raise BadScan(
-            f"{job.scan.name}: workers died on it several times (out of memory?); lower compute.memory_gb "
-            "and repeat the run: finished slabs are kept"
+            f"{name}: workers died on it several times (out of memory?); lower compute.memory_gb "
+            "and repeat the run: what is finished is kept"
         ) from err
+
+
+def _on_workers(client: Client) -> Place:
+    """Place work on the workers of a scheduler, twice as much at once as they have threads."""
+
+    def place(task: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        ahead = 2 * sum(worker["nthreads"] for worker in _workers_of(client))
+        (shared,) = client.scatter([task], broadcast=True)
+        waiting = iter(range(len(items)))
+        flying: dict[Future, int] = {}
+        ended = as_completed()
+        try:
+            while True:
+                for i in islice(waiting, max(1, ahead) - len(flying)):
+                    future = client.submit(_on_one_thread, shared, items[i], pure=False)
+                    flying[future] = i
+                    ended.add(future)
+                if not flying:
+                    return
+                future = next(ended)
+                yield flying.pop(future), future.result()
+        finally:
+            client.cancel(list(flying))
+
+    return place
+
+
+def _on_one_thread(task: Callable[[Any], Any], item: Any) -> Any:
+    """Task on a worker: kernels get one thread, as the worker's other threads have tasks of their own."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        return task(item)
+    finally:
+        numba.set_num_threads(before)
+
+
+def _workers_of(client: Client) -> list[dict[str, Any]]:
+    return list(client.scheduler_info(n_workers=-1)["workers"].values())
 
 
 def _lane(job: Job, slabs: Sequence[Slab]) -> str:
@@ -185,8 +323,7 @@ def _n_lanes(client: Client, n_slabs: int) -> int:
     """One lane for the worker of this process; elsewhere short ones, so that late workers find some too."""
     if isinstance(client.cluster, LocalCluster):
         return 1
-    n_workers = len(client.scheduler_info(n_workers=-1)["workers"])
-    return max(n_workers * _LANES_PER_WORKER, n_slabs // _SLABS_PER_LANE)
+    return max(len(_workers_of(client)) * _LANES_PER_WORKER, n_slabs // _SLABS_PER_LANE)
 
 
 @contextmanager

@@ -202,15 +202,59 @@ class Volume(Section):
 
 
 class Cell(Section):
-    """What is known of the cell: a tube with a filling."""
+    """What is known of the cell: a tube, and in it NaK on NASICON. What is absent is found or left out."""
 
-    bore_mm: Positive
-    """Inner diameter of the tube, and outer of the filling."""
-    wall_mm: Annotated[float, Ge(0)]
-    """Thickness of the tube's wall."""
+    up: Literal["nak", "na"] | None = None
+    """Which electrode has the lower row numbers; absent: found."""
+    nak_k_wtpct: Annotated[float, Ge(0), Le(100)] = 50.0
+    """Potassium in the NaK."""
+    nasicon_density_g_cm3: Positive = 3.27
+    electrode_area_cm2: Positive | None = None
+    """That the charge is counted per."""
+    bore_mm: Positive | None = None
+    """Inner diameter of the tube, and outer of the filling; needed for `padding = "cylinder"`."""
+    wall_mm: Annotated[float, Ge(0)] | None = None
+    """Thickness of the tube's wall; needed for `padding = "cylinder"`."""
     wall_formula: str = "C19H12O3"
     """Chemical formula of the tube: PEEK."""
     wall_density_g_cm3: Positive = 1.31
+
+
+class Segment(Section):
+    """How a volume is labelled."""
+
+    level: Literal["auto"] | Annotated[int, Ge(0)] = "auto"
+    """Level of the volume that is worked on; auto: the finest on which NaK and voids differ enough."""
+    threshold_sigma: Positive = 6.0
+    """How much a void must miss, in standard deviations of the smoothed noise."""
+    seed_sigma: Positive = 9.0
+    """How much some voxel of a void must miss, else it is noise."""
+    crack_sigmas_px: Annotated[tuple[Positive, ...], Len(1)] = (1.0, 1.5, 2.5, 4.0)
+    """Scales of the filter for plates: it answers most to cracks twice as wide."""
+    min_voxels: Annotated[int, Ge(1)] = 8
+    """Objects of fewer voxels are left out."""
+    blind_px: Annotated[float, Ge(0)] = 1.0
+    """Next to the interface nothing is called a void within this distance."""
+    classifier: Path | None = None
+    """A trained classifier of voxels; absent: none."""
+
+    @model_validator(mode="after")
+    def _seeds_are_above_the_threshold(self) -> "Segment":
+        if self.seed_sigma < self.threshold_sigma:
+            seed, low = self.seed_sigma, self.threshold_sigma
+            raise ValueError(f"seed_sigma = {seed:g} must not be below threshold_sigma = {low:g}")
+        return self
+
+
+class Measure(Section):
+    """How objects are measured."""
+
+    mask_px: Positive = 3.0
+    """How far beyond its voxels the missing attenuation of an object is added up."""
+    ring_px: Positive = 4.0
+    """Width of the ring around it that tells the local background."""
+    repeats: tuple[tuple[str, str], ...] = ()
+    """Pairs of scans that show the same state: their volumes are held against each other."""
 
 
 class Compute(Section):

@@ -1,5 +1,6 @@
 """A commented recipe for raw data as it was found."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from xctpipe import formats
 from xctpipe.correct.chain import default_chain
-from xctpipe.errors import BadScan
+from xctpipe.errors import BadRecipe, BadScan
 from xctpipe.formats import Found
 from xctpipe.recon import backends
 from xctpipe.scan import Scan
@@ -40,6 +41,46 @@ def _home(folder: Path) -> Path:
     return folder if folder.is_dir() else folder.parent
 
 
+def write(
+    folder: Path, *, out: Path, energy_kev: float | None, pixel_um: float | None, force: bool = False
+) -> tuple[list[str], str]:
+    """Write a recipe for raw data; returns what to say, and what is wrong with the data, if anything.
+
+    Raises
+    ------
+    BadRecipe
+        If the file exists, unless `force`, or cannot be written.
+    BadScan
+        If there is nothing that a recipe could name.
+    """
+    if out.exists() and not force:
+        raise BadRecipe(f"{out} exists already; choose another with --out, or replace it with --force")
+    folder = folder.resolve()
+    scans, first, problem = look(folder)
+    name = folder.name if folder.is_dir() else folder.stem
+    # what every experiment calls it would make them share a run folder
+    if name in {"raw_data", "raw", "data"}:
+        name = folder.parent.name
+    text = recipe_text(
+        folder,
+        scans=scans,
+        first=first,
+        problem=problem,
+        energy_kev=energy_kev,
+        pixel_um=pixel_um,
+        run_folder=Path("runs") / name,
+    )
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as err:
+        raise BadRecipe(f"--out {out}: cannot be written ({err.strerror}); choose another place") from err
+    said = [f"{out}: recipe for {len(scans)} scan(s); next: xctpipe plan {shlex.quote(str(out))}"]
+    if "REQUIRED" in text:
+        said.append("fill in what is marked REQUIRED first")
+    kept = "\nthe recipe is written all the same, to say what the files do not"
+    return said, f"{problem}{kept}" if problem else ""
+
+
 _LAST_RAW_LINES = (
     "# bin_px = 2                     # example: squares of 2 x 2 pixels averaged; 1: none",
     "# distance_mm = 300.0            # example; sample to detector, for [phase]",
@@ -56,14 +97,32 @@ _LAST_LINES = (
     "# [phase]                        # a second volume, `mass`, by phase retrieval; needs distance_mm",
     "# delta_beta = 350.0             # NASICON at 80 keV; 1004 for NaK",
     "",
-    '# [cell]                         # a tube wider than the view, for padding = "cylinder"',
-    "# bore_mm = 6.0",
-    "# wall_mm = 2.0                  # of PEEK; else wall_formula and wall_density_g_cm3",
+    '# [cell]                         # for labels and measures, and for padding = "cylinder"',
+    '# up = "nak"                     # example, or "na": the electrode at low rows; absent: found',
+    "# nak_k_wtpct = 50.0             # potassium in the NaK",
+    "# nasicon_density_g_cm3 = 3.27",
+    "# electrode_area_cm2 = 0.2       # example; that the charge is counted per",
+    "# bore_mm = 6.0                  # example; the tube, of PEEK: for padding alone, as is",
+    "# wall_mm = 2.0                  # example; else wall_formula and wall_density_g_cm3",
     "",
     "[volume]",
     'dtype = "float32"                # or uint16, uint8 with a stored scale',
     "# range_cm1 = [-1.0, 5.0]        # example; of integers; absent: from slices made beforehand",
     '# keep_bits = "auto"             # mantissa bits; auto: a tenth of the noise; 23: exact',
+    "",
+    "# [segment]                      # labels: bubbles, cracks, pores, chips",
+    '# level = "auto"                 # of the volume; auto: the finest on which NaK and voids differ enough',
+    "# threshold_sigma = 6.0          # how much a void must miss, in standard deviations of the noise",
+    "# seed_sigma = 9.0               # and how much some voxel of it",
+    "# crack_sigmas_px = [1.0, 1.5, 2.5, 4.0]   # half the widths of cracks that are looked for",
+    "# min_voxels = 8",
+    "# blind_px = 1.0                 # beside the interface nothing is called a void",
+    '# classifier = "classifier.npz"  # example, of `xctpipe train`; absent: none',
+    "",
+    "# [measure]",
+    "# mask_px = 3.0                  # how far beyond an object its missing attenuation is added up",
+    "# ring_px = 4.0                  # width of the ring that tells the local background",
+    '# repeats = [["scan_1", "scan_2"]]   # example; of one state: do volumes differ by what they say',
     "",
     "[compute]",
     "# memory_gb = 16                 # example; absent: 70 % of what the process may use",

@@ -9,6 +9,7 @@ import numpy as np
 import tifffile
 from scipy import ndimage
 
+from xctpipe import inputs, try_box, try_labels
 from xctpipe.assess import corrected_rows, rows_across
 from xctpipe.conveyor import reconstruct_lines
 from xctpipe.errors import BadRecipe
@@ -26,6 +27,24 @@ log = logging.getLogger(__name__)
 MAX_VALUES = 200
 MOST_GB = 3.9
 MOST_PANELS = 5
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to try, as it was asked for on the command line; None where nothing was said."""
+
+    sweeps: tuple[str, ...] = ()
+    rows: str | None = None
+    scan: str | None = None
+    box: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to print of a try: a table (head, rows) or none, then lines."""
+
+    lines: tuple[str, ...]
+    table: tuple[tuple[str, ...], list[tuple[str, ...]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +86,50 @@ class Tried:
     def best_at_edge(self) -> bool:
         """Whether the best value may lie outside the sweep."""
         return self.sharpest in {0, len(self.sharpness) - 1}
+
+
+def answer(recipe: Recipe, wish: Wish) -> Answer:
+    """Try what is wished, save its pictures and tables, and say where they are."""
+    if len(wish.sweeps) > 1:
+        raise BadRecipe(f"--sweep: {len(wish.sweeps)} given; one setting is swept at a time")
+    sweep = parse_sweep(wish.sweeps[0]) if wish.sweeps else None
+    if sweep and sweep.key.partition(".")[0] in try_labels.SECTIONS:
+        return _answer_of_labels(recipe, wish, sweep)
+    if wish.box is not None:
+        raise BadRecipe("--box: is for sweeps of [segment] and [measure]; slices take --rows")
+    return _answer_of_slices(recipe, wish, sweep)
+
+
+def _answer_of_labels(recipe: Recipe, wish: Wish, sweep: Sweep) -> Answer:
+    if wish.rows is not None:
+        raise BadRecipe(f"--rows: is for slices; a sweep of {sweep.key} takes --box z0:z1,y0:y1,x0:x1")
+    box = None if wish.box is None else try_box.parse_box(wish.box)
+    tried = try_labels.try_labels(recipe, key=sweep.key, values=sweep.values, scan=wish.scan, box=box)
+    paths = try_labels.save(tried, recipe.run_folder / "try" / tried.scan / sweep.key)
+    return Answer((*tried.lines(), *map(str, paths)), tried.table())
+
+
+def _answer_of_slices(recipe: Recipe, wish: Wish, sweep: Sweep | None) -> Answer:
+    found = inputs.find(recipe.raw)
+    chosen = next((each for each in found if wish.scan in {None, each.name}), None)
+    if chosen is None:
+        raise BadRecipe(f"--scan {wish.scan}: the recipe has {', '.join(each.name for each in found)}")
+    opened = inputs.open_one(recipe.raw, chosen, index=found.index(chosen))
+    picked = choose_rows(opened, _numbers(wish.rows) if wish.rows else None)
+    tried = try_slices(opened, recipe, rows=picked, sweep=sweep)
+    folder = recipe.run_folder / "try" / opened.name / (sweep.key if sweep else "slices")
+    lines = [str(path) for path in save(tried, folder)]
+    if tried.best is not None:
+        edge = "; at the edge of the sweep: widen it" if tried.best_at_edge else ""
+        lines.append(f"sharpest: {tried.best:.10g}{edge}")
+    return Answer(tuple(lines))
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as err:
+        raise BadRecipe(f"--rows {text!r}: write row numbers separated by commas, e.g. 100,200") from err
 
 
 def parse_sweep(text: str) -> Sweep:

@@ -1,0 +1,214 @@
+"""The stage segment: labels of a reconstructed volume, block by block.
+
+Geometry first, on the whole volume as coarse as memory asks; thresholds next, from some places of it; then
+candidates of voids, their components, what each is, chips, and at last the labels. Every pass leaves arrays
+on disk, and goes on where it was stopped.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xctpipe.blocks import Scratch, Slices
+from xctpipe.components import Components
+from xctpipe.ground import Ground
+from xctpipe.label_volume import LabelSource, Legend, ReadLabels, write_labels
+from xctpipe.passes import SCORE_PX, Passes, layers_of, score_of, thresholds_of
+from xctpipe.scene_file import write_values
+from xctpipe.segment import chips
+from xctpipe.segment.candidates import (
+    SOLID_VOID,
+    Thresholds,
+)
+from xctpipe.segment.classes import kept, kinds_of, touching
+from xctpipe.segment.codes import COLOURS, KINDS, PHASES, PRIORITY
+from xctpipe.segment.features import Features, grown
+from xctpipe.segment.scene import COLLECTOR, COUNTER, LIQUID, SOLID
+from xctpipe.segment.smooth import reach_px
+from xctpipe.sight import see
+from xctpipe.stages import ScanWork
+
+log = logging.getLogger(__name__)
+
+SCENE, THRESHOLDS = "scene.npz", "thresholds.npz"
+_LEAST_OUTLINE = 0.3
+_HOST_PHASE = {
+    SOLID: PHASES["nasicon"],
+    LIQUID: PHASES["nak"],
+    COLLECTOR: PHASES["collector"],
+    COUNTER: PHASES["counter_electrode"],
+}
+
+
+def segment(work: ScanWork) -> dict[str, Any]:
+    """Write `labels/phases` and `labels/objects` of the volume.
+
+    Returns
+    -------
+    What is found on the way, as JSON can hold it, for the record and for the measures; `warnings` among it
+    are told the user.
+    """
+    source = work.mass or work.volume
+    ground = see(source, recipe=work.recipe)
+    for note in ground.scene.notes:
+        log.info("%s: %s", work.name, note)
+    thresholds = thresholds_of(ground, work)
+    write_values(work.folder / SCENE, ground.scene)
+    write_values(work.folder / THRESHOLDS, thresholds)
+    passes = Passes(work, ground, thresholds)
+    read, found = find_labels(passes)
+    _write(work, read, level=ground.level)
+    return found
+
+
+def find_labels(passes: Passes) -> tuple[ReadLabels, dict[str, Any]]:
+    """A reader of the labels of what is passed over, and what `segment` returns about them."""
+    ground, work = passes.ground, passes.work
+    candidates = passes.candidates()
+    objects, found = passes.components(candidates)
+    features = passes.features(objects, candidates, n=found.n)
+    outlines = _outlines(features, found.code)
+    features = passes.features(objects, candidates, n=found.n, outlines=outlines)
+    blind = work.recipe.segment.blind_px
+    kinds = kinds_of(features, found.code, blind_px=blind, axis_px=ground.scene.axis_px)
+    pieces, cut_off = passes.chips(objects, kinds)
+    order = _Order.of(found, cut_off, keep=kept(features, found.code, blind_px=blind))
+    final = _Final(ground, objects, pieces, order, kinds, outlines)
+    return final, _summary(ground, passes.thresholds, features, order, kinds, cut_off)
+
+
+@dataclass(frozen=True, eq=False)
+class _Order:
+    """Final numbers of objects and chips, in raster order of their first voxels."""
+
+    objects: NDArray[np.int32]
+    """Of each component, and 0 of none."""
+    chips: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, objects: Components, pieces: Components, *, keep: NDArray[np.bool_]) -> "_Order":
+        """Numbers of the objects to keep (objects,), and of all chips."""
+        first = np.concatenate([objects.first, pieces.first])
+        wanted = np.concatenate([keep, np.ones(pieces.n, np.bool_)])
+        rank = np.zeros(len(first), np.int32)
+        chosen = np.flatnonzero(wanted)
+        rank[chosen[np.argsort(first[chosen], kind="stable")]] = np.arange(1, len(chosen) + 1)
+        zero = np.zeros(1, np.int32)
+        return cls(np.concatenate([zero, rank[: objects.n]]), np.concatenate([zero, rank[objects.n :]]))
+
+
+def _outlines(features: Features, codes: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Score below which a voxel is left out of its object; of no object first."""
+    drawn = np.where(codes == SOLID_VOID, features.outline(least_frac=_LEAST_OUTLINE), -np.inf)
+    return np.concatenate([[-np.inf], drawn]).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Final:
+    """Reads the labels of a part of the volume."""
+
+    ground: Ground
+    objects: Scratch
+    pieces: Scratch
+    order: _Order
+    kinds: NDArray[np.uint8]
+    outlines: NDArray[np.float32]
+
+    def __call__(self, where: Slices) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        layer, _ = layers_of(self.ground, where)
+        phases = np.zeros(layer.shape, np.uint8)
+        for host, phase in _HOST_PHASE.items():
+            phases[layer == host] = phase
+        ids = np.zeros(layer.shape, np.int32)
+        self._add_chips(where, phases, ids)
+        self._add_objects(where, phases, ids)
+        return phases, ids
+
+    def _add_objects(self, where: Slices, phases: NDArray[np.uint8], ids: NDArray[np.int32]) -> None:
+        objects = self.objects.read(where)
+        if not objects.any():
+            return
+        numbers = self.order.objects[objects]
+        drawn = (numbers > 0) & (self.score(where) >= self.outlines[objects])
+        phases[drawn] = np.concatenate([[0], self.kinds]).astype(np.uint8)[objects[drawn]]
+        ids[drawn] = numbers[drawn]
+
+    def score(self, where: Slices) -> NDArray[np.float32]:
+        margin = reach_px(SCORE_PX)
+        wide = tuple(
+            slice(max(part.start - margin, 0), min(part.stop + margin, n))
+            for part, n in zip(where, self.ground.scene.shape, strict=True)
+        )
+        looked = self.ground.look((wide[0], wide[1], wide[2]))
+        inner = tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(where, wide, strict=True))
+        return score_of(self.ground, looked)[inner]
+
+    def _add_chips(self, where: Slices, phases: NDArray[np.uint8], ids: NDArray[np.int32]) -> None:
+        """Chips with their skin beside voids, and the NASICON above them, too near the surface to be told."""
+        reach = int(np.ceil(chips.FROM_PX)) + 1
+        wide = [
+            slice(max(part.start - margin, 0), min(part.stop + margin, n))
+            for part, margin, n in zip(where, (reach + 1, 1, 1), self.ground.scene.shape, strict=True)
+        ]
+        pieces = self.pieces.read((wide[0], wide[1], wide[2]))
+        if not pieces.any():
+            return
+        inner, y, x = (slice(p.start - w.start, p.stop - w.start) for p, w in zip(where, wide, strict=True))
+        pieces = grown(pieces)[:, y, x]
+        found = pieces[inner].copy()
+        solid = phases == PHASES["nasicon"]
+        for step in range(1, reach + 1):
+            start = inner.start + step * self.ground.scene.side
+            rows = np.clip(np.arange(start, start + len(found)), 0, len(pieces) - 1)
+            near = (found == 0) & solid & (self.near_surface(where))
+            found = np.where(near, pieces[rows], found)
+        chip = (found > 0) & solid
+        phases[chip], ids[chip] = PHASES["chip"], self.order.chips[found[chip]]
+
+    def near_surface(self, where: Slices) -> NDArray[np.bool_]:
+        layer, below = layers_of(self.ground, where)
+        return np.asarray((layer == SOLID) & (below < chips.FROM_PX))
+
+
+def _write(work: ScanWork, final: ReadLabels, *, level: int) -> None:
+    names = {code: name for name, code in PHASES.items()}
+    colours = {PHASES[name]: rgb for name, rgb in COLOURS.items()}
+    legends = {"phases": Legend(names=names, colours=colours)}
+    source = LabelSource(final, level, PRIORITY, legends, {"scan": work.name})
+    write_labels(work.volume, source, place=work.place)
+
+
+def _summary(
+    ground: Ground,
+    thresholds: Thresholds,
+    features: Features,
+    order: _Order,
+    kinds: NDArray[np.uint8],
+    cut_off: Components,
+) -> dict[str, Any]:
+    names = {code: name for name, code in PHASES.items()}
+    touched = touching(features)
+    objects = [
+        {
+            "object": int(i),
+            "kind": names[int(kind)],
+            **{f"touches_{k}": bool(v[j]) for k, v in touched.items()},
+        }
+        for j, (i, kind) in enumerate(zip(order.objects[1:], kinds, strict=True))
+        if i > 0
+    ]
+    objects += [{"object": int(i), "kind": "chip"} for i in order.chips[1:]]
+    counts = {kind: sum(each["kind"] == kind for each in objects) for kind in KINDS}
+    return {
+        "level": ground.level,
+        "voxel_um": ground.scene.voxel_um,
+        "up": ground.scene.up,
+        "blur_px": ground.scene.blur_px,
+        "notes": list(ground.scene.notes),
+        "counts": {kind: n for kind, n in counts.items() if n},
+        "objects": sorted(objects, key=lambda each: each["object"]),
+        "warnings": [],
+    }

@@ -1,0 +1,159 @@
+"""What a volume shows, before any of it is labelled: the level to work on, and its scene."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xctpipe import volume
+from xctpipe.errors import BadRecipe
+from xctpipe.ground import Ground, view_of
+from xctpipe.materials import aluminium_cm1, nak_cm1, nasicon_cm1, sodium_cm1
+from xctpipe.recipe import Recipe
+from xctpipe.scan import FloatArray
+from xctpipe.segment.bulk import choose_level
+from xctpipe.segment.geometry import find_scene
+from xctpipe.segment.scene import Level, Scene, Surface
+from xctpipe.settings import Cell
+
+log = logging.getLogger(__name__)
+
+MOST_VOXELS = 64_000_000
+"""Of the array that geometry is found on: what is larger is taken coarser."""
+_NOISE_PX = 96
+_ERROR_FRAC = 0.05
+
+
+def materials_of(recipe: Recipe) -> tuple[float, float]:
+    """Attenuation of NASICON and NaK at the recipe's energy."""
+    cell, energy = recipe.cell or Cell(), recipe.raw.energy_kev
+    return (
+        nasicon_cm1(energy, density_g_cm3=cell.nasicon_density_g_cm3),
+        nak_cm1(energy, k_wtpct=cell.nak_k_wtpct),
+    )
+
+
+def see(path: Path, *, recipe: Recipe) -> Ground:
+    """Find the scene of a volume, on the level that suits its noise.
+
+    Raises
+    ------
+    BadScan
+        If neither NASICON nor NaK is found.
+    """
+    solid, liquid = materials_of(recipe)
+    shapes = volume.level_shapes(volume.read_spec(path))
+    level = level_of(path, recipe=recipe, contrast_cm1=solid - liquid)
+    coarse, factor = _in_memory(path, level)
+    axis, radius = view_of(path, level=level)
+    energy = recipe.raw.energy_kev
+    spec = volume.read_spec(path)
+    scene = find_scene(
+        coarse,
+        voxel_um=spec.pixel_um * 2**level * factor,
+        mu_solid_cm1=solid,
+        mu_liquid_cm1=liquid,
+        mu_collector_cm1=aluminium_cm1(energy),
+        mu_counter_cm1=sodium_cm1(energy),
+        axis_px=tuple((a + 0.5) / factor - 0.5 for a in axis),  # type: ignore[arg-type]
+        view_px=radius / factor,
+        up=(recipe.cell or Cell()).up,
+    )
+    if factor > 1:
+        scene = finer(scene, factor=factor, shape=shapes[level], axis_px=axis, view_px=radius)
+    return Ground(path, level, scene)
+
+
+def level_of(path: Path, *, recipe: Recipe, contrast_cm1: float) -> int:
+    """Level of the pyramid to work on: the recipe's, or the finest on which NASICON stands out of NaK."""
+    n_levels = volume.read_spec(path).n_levels
+    chosen = recipe.segment.level
+    if chosen != "auto":
+        if not chosen < n_levels:
+            raise BadRecipe(f"segment.level = {chosen}: {path.name} has levels 0 to {n_levels - 1}")
+        return int(chosen)
+    return choose_level([_noise(path)], contrast_cm1=contrast_cm1, n_levels=n_levels, error_frac=_ERROR_FRAC)
+
+
+def _noise(path: Path) -> float:
+    """Standard deviation of single voxels, from neighbours along z, whose noise is independent."""
+    shape = volume.read_spec(path).shape
+    where: dict[str, Any] = {}
+    for axis, n in zip("zyx", shape, strict=True):
+        edge = min(n, _NOISE_PX)
+        where[axis] = slice((n - edge) // 2, (n - edge) // 2 + edge)
+    part = volume.read(path, **where)
+    if len(part) < 3:
+        return 0.0
+    bend = part[:-2] - 2 * part[1:-1] + part[2:]
+    return float(1.4826 * np.median(np.abs(bend)) / np.sqrt(6.0))
+
+
+def _in_memory(path: Path, level: int) -> tuple[FloatArray, int]:
+    """A level, coarser by the least power of two that fits; and the factor."""
+    shapes = volume.level_shapes(volume.read_spec(path))
+    factor, at = 1, level
+    while np.prod(shapes[at]) > MOST_VOXELS and at + 1 < len(shapes):
+        factor, at = 2 * factor, at + 1
+    array = volume.read(path, level=at)
+    while array.size > MOST_VOXELS:
+        array, factor = _halved(array), 2 * factor
+    return array, factor
+
+
+def _halved(array: FloatArray) -> FloatArray:
+    z, y, x = (n // 2 * 2 for n in array.shape)
+    even = array[:z, :y, :x].reshape(z // 2, 2, y // 2, 2, x // 2, 2)
+    return np.asarray(even.mean(axis=(1, 3, 5), dtype=np.float32))
+
+
+def finer(
+    scene: Scene, *, factor: int, shape: tuple[int, int, int], axis_px: tuple[float, float], view_px: float
+) -> Scene:
+    """A scene in voxels `factor` times as fine."""
+
+    def level(each: Level) -> Level:
+        return replace(each, radii_px=each.radii_px * factor, noise_edges_px=each.noise_edges_px * factor)
+
+    def surface(each: Surface) -> Surface:
+        c = each.reference
+        plane = np.array([(c[0] + 0.5) * factor - 0.5, c[1], c[2]])
+        used = None if each.used_px is None else _stretched(each.used_px, factor, shape)
+        return Surface(
+            _stretched(each.height_px, factor, shape),
+            plane,
+            each.sigma_px * factor,
+            each.reference_sigma_px * factor,
+            used,
+        )
+
+    return replace(
+        scene,
+        shape=shape,
+        voxel_um=scene.voxel_um / factor,
+        axis_px=axis_px,
+        view_px=view_px,
+        surfaces={name: surface(each) for name, each in scene.surfaces.items()},
+        solid=scene.solid and level(scene.solid),
+        liquid=scene.liquid and level(scene.liquid),
+        blur_px=scene.blur_px * factor,
+        other_levels={host: level(each) for host, each in scene.other_levels.items()},
+    )
+
+
+def _stretched(heights: FloatArray, factor: int, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Heights of coarse columns for fine ones, linear in between."""
+    axes = [
+        np.clip((np.arange(n) + 0.5) / factor - 0.5, 0, m - 1)
+        for n, m in zip(shape[1:], heights.shape, strict=True)
+    ]
+    (y, x), out = axes, heights
+    for axis, at in enumerate((y, x)):
+        low = np.floor(at).astype(int)
+        high = np.minimum(low + 1, out.shape[axis] - 1)
+        share = (at - low).reshape((-1, 1) if axis == 0 else (1, -1))
+        out = np.take(out, low, axis=axis) * (1 - share) + np.take(out, high, axis=axis) * share
+    return ((out + 0.5) * factor - 0.5).astype(np.float32)
