@@ -470,7 +470,7 @@ def described(mask: NDArray[np.bool_]) -> Features:
 
 def kind_of(mask: NDArray[np.bool_], code: int) -> str:
     """Name of what an object is."""
-    (kind,) = kinds_of(described(mask), np.array([code]), blind_px=1.0, axis_px=AXIS)
+    (kind,) = kinds_of(described(mask), np.array([code]), blind_px=1.0)
     return next(name for name, number in PHASES.items() if number == kind)
 
 
@@ -501,13 +501,6 @@ OBJECTS: dict[str, tuple[NDArray[np.bool_], int, str]] = {
         ball(21, 30, 60, 6.0) & (places()[0] < FACE), LIQUID_VOID, "interfacial_void",
     ),
     "a bright ball": (ball(40, 30, 60, 3.0), BRIGHT, "inclusion"),
-    "a speck on the axis": (ball(40, 45, 46, 2.0), SOLID_VOID, "unresolved"),
-    "a thread on the axis": (
-        (np.hypot(places()[1] - 45, places()[2] - 45) < 1.3) & (np.abs(places()[0] - 40) < 9),
-        SOLID_VOID,
-        "unresolved",
-    ),
-    "an arc of a ring": (bent(25.0, 6), SOLID_VOID, "unresolved"),
     "a large crack that crosses the axis": (plain(40, 20, x0=45), SOLID_VOID, "crack"),
 }  # fmt: skip
 
@@ -530,13 +523,28 @@ def test_what_an_object_touches() -> None:
         assert {key for key, value in touching(described(mask)).items() if value[0]} == names
 
 
-def test_what_is_too_small_in_nak_is_left_out() -> None:
-    for mask, code, stays in (
-        (ball(10, 30, 60, 1.5), LIQUID_VOID, False),
-        (ball(10, 30, 60, 3.0), LIQUID_VOID, True),
-        (ball(40, 30, 60, 1.5), SOLID_VOID, True),
-    ):
-        assert kept(described(mask), np.array([code]), blind_px=1.0)[0] == stays
+def thread(half: float) -> NDArray[np.bool_]:
+    """A thin upright rod on the axis."""
+    return np.asarray(
+        (np.hypot(places()[1] - AXIS[0], places()[2] - AXIS[1]) < 1.3) & (np.abs(places()[0] - 40) < half)
+    )
+
+
+@pytest.mark.parametrize(
+    ("mask", "code", "stays"),
+    [
+        pytest.param(ball(10, 30, 60, 1.5), LIQUID_VOID, False, id="too small in NaK"),
+        pytest.param(ball(10, 30, 60, 3.0), LIQUID_VOID, True, id="a bubble"),
+        pytest.param(ball(40, 30, 60, 1.5), SOLID_VOID, True, id="a small pore"),
+        pytest.param(ball(40, 45, 46, 2.0), SOLID_VOID, False, id="a speck on the axis"),
+        pytest.param(thread(9), SOLID_VOID, False, id="a thread on the axis"),
+        pytest.param(bent(25.0, 6), SOLID_VOID, False, id="an arc of a ring"),
+        pytest.param(plain(10, 9), LIQUID_VOID, False, id="a sheet in NaK"),
+        pytest.param(plain(40, 20, x0=45), SOLID_VOID, True, id="a large crack across the axis"),
+    ],
+)
+def test_what_is_left_out(mask: NDArray[np.bool_], code: int, *, stays: bool) -> None:
+    assert kept(described(mask), np.array([code]), blind_px=1.0, axis_px=AXIS)[0] == stays
 
 
 # chips

@@ -20,7 +20,12 @@ pytestmark = [pytest.mark.gates, pytest.mark.timeout(900)]
 SCANS = {"plating": "2:7", "stripping": "2:5"}
 """P2 to P6 and S2 to S4; in earlier ones there is hardly anything."""
 
-MISSED: dict[str, frozenset[str]] = {"plating": frozenset(), "stripping": frozenset()}
+MISSED: dict[str, frozenset[str]] = {
+    # 0.857
+    "plating": frozenset({"Dice void"}),
+    # 0.885; 1 in S2
+    "stripping": frozenset({"Dice void", "bubbles that are not there"}),
+}
 """Gates that do not hold yet, by series: the test says so, and fails when one of them does."""
 
 

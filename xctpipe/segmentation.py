@@ -73,9 +73,10 @@ def find_labels(passes: Passes) -> tuple[ReadLabels, dict[str, Any]]:
     outlines = _outlines(features, found.code)
     features = passes.features(objects, candidates, n=found.n, outlines=outlines)
     blind = work.recipe.segment.blind_px
-    kinds = kinds_of(features, found.code, blind_px=blind, axis_px=ground.scene.axis_px)
+    kinds = kinds_of(features, found.code, blind_px=blind)
+    large = kept(features, found.code, blind_px=blind, axis_px=ground.scene.axis_px)
     pieces, cut_off = passes.chips(objects, kinds)
-    order = _Order.of(found, cut_off, keep=kept(features, found.code, blind_px=blind))
+    order = _Order.of(found, cut_off, keep=large)
     final = _Final(ground, objects, pieces, order, kinds, outlines)
     return final, _summary(ground, passes.thresholds, features, order, kinds, cut_off)
 

@@ -26,29 +26,38 @@ FACE_PX = 2.5
 SHAPED_VOXELS = 30
 """What has fewer voxels has no shape [1]_; in NaK, where the contrast is weak, it is left out."""
 FEWEST_AT_INTERFACE = 15
-AXIS_PX, AXIS_WIDTH_PX = 5.0, 8.0
-"""Small things this near to the axis of rotation may be ends of rings."""
+FEWEST_IN_NAK = 60
+"""A void in NaK of fewer voxels, away from the interface, is no more than noise may be."""
+ROUND_FRAC = 0.45
+"""A bubble is at least this share as thick as long; what is thinner in NaK may be a piece of a ring."""
+ARC_ROWS = 6.0
+"""Rings in NaK are of few rows: a bubble cut by the end of the view may be thin, but is higher."""
+AXIS_PX, AXIS_VOXELS = 15.0, 250
+"""Things of fewer voxels this near to the axis of rotation may be rings."""
 RING_COSINE, RING_VOXELS = 0.9, 300
 """A small sheet that faces the axis of rotation may be a piece of a ring."""
 
 
-def kept(features: Features, codes: NDArray[np.int64], *, blind_px: float) -> NDArray[np.bool_]:
-    """Which components are large enough to be told from noise: (n,)."""
-    voxels, near = features.column("voxels"), _at_interface(features, blind_px)
-    fewest = np.where(near, FEWEST_AT_INTERFACE, SHAPED_VOXELS)
-    return np.asarray((codes != LIQUID_VOID) | (voxels >= fewest))
-
-
-def kinds_of(
+def kept(
     features: Features, codes: NDArray[np.int64], *, blind_px: float, axis_px: tuple[float, float]
-) -> NDArray[np.uint8]:
+) -> NDArray[np.bool_]:
+    """Which components are large enough to be told from noise, and no pieces of rings: (n,).
+
+    Parameters as for `kinds_of`.
+    """
+    voxels, near = features.column("voxels"), _at_interface(features, blind_px)
+    fewest = np.where(near, FEWEST_AT_INTERFACE, FEWEST_IN_NAK)
+    large = (codes != LIQUID_VOID) | (voxels >= fewest)
+    return np.asarray(large & ~_of_rings(features, codes, axis_px, near=near))
+
+
+def kinds_of(features: Features, codes: NDArray[np.int64], *, blind_px: float) -> NDArray[np.uint8]:
     """Phase of each object: (n,), numbers of `codes.PHASES`.
 
     Parameters
     ----------
     codes : of the candidates that they are components of, (n,).
     blind_px : distance from the interface within which voids in NaK are not seen.
-    axis_px : (y, x) of the axis of rotation.
 
     References
     ----------
@@ -62,7 +71,6 @@ def kinds_of(
     cracks = _cracks(features)
     kinds[solid & cracks], kinds[solid & ~cracks] = PHASES["crack"], PHASES["pore"]
     kinds[codes == BRIGHT] = PHASES["inclusion"]
-    kinds[(liquid | solid) & _of_rings(features, axis_px)] = PHASES["unresolved"]
     return kinds
 
 
@@ -80,15 +88,25 @@ def _cracks(features: Features) -> NDArray[np.bool_]:
     return np.asarray(shaped & (inside | (at_face & flat & (slender >= SLENDER_AT_FACE))))
 
 
-def _of_rings(features: Features, axis_px: tuple[float, float]) -> NDArray[np.bool_]:
-    """Small things that rings leave: at the axis, and sheets that face it."""
+def _of_rings(
+    features: Features,
+    codes: NDArray[np.int64],
+    axis_px: tuple[float, float],
+    *,
+    near: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Things that rings leave: small ones at the axis, small sheets that face it, arcs in the NaK."""
     away = features.centres_px()[:, 1:] - np.array(axis_px)
     distance = np.hypot(away[:, 0], away[:, 1])
-    at_axis = (distance < AXIS_PX) & (features.width_px < AXIS_WIDTH_PX)
+    at_axis = (distance < AXIS_PX) & (features.column("voxels") < AXIS_VOXELS)
     normal = features.normals()[:, 1:]
     cosine = np.abs((normal * away).sum(axis=1)) / np.maximum(distance, 1e-9)
     facing = (cosine > RING_COSINE) & (features.column("voxels") < RING_VOXELS) & _cracks(features)
-    return np.asarray(at_axis | facing)
+    moments = features.moments()
+    share = np.sqrt(np.maximum(moments[:, 0], 0) / np.maximum(moments[:, 2], 1e-9))
+    low = features.height_px < ARC_ROWS
+    arcs = (codes == LIQUID_VOID) & ~near & low & (share < ROUND_FRAC)
+    return np.asarray(at_axis | facing | arcs)
 
 
 def touching(features: Features) -> Mapping[str, NDArray[np.bool_]]:

@@ -284,10 +284,9 @@ class Features:
         return 3.0 * self.column("voxels") / np.maximum(self.column("faces"), 1)
 
     @property
-    def width_px(self) -> NDArray[np.float64]:
-        """Extent across the axis of rotation."""
-        second = self._second()
-        return 4.2 * np.sqrt(np.maximum(np.maximum(second[:, 1, 1], second[:, 2, 2]), 0.0))
+    def height_px(self) -> NDArray[np.float64]:
+        """Extent along z: that of a slab with the same second moment."""
+        return np.asarray(np.sqrt(12.0 * np.maximum(self._second()[:, 0, 0], 0.0)))
 
     def moments(self) -> NDArray[np.float64]:
         """Eigenvalues of the second central moments, smallest first: (n, 3), in voxels squared."""
