@@ -12,7 +12,7 @@ from xctpipe.segment.codes import KINDS, PHASES
 from xctpipe.segment.scene import COLLECTOR_FACE, COUNTER_FACE, INTERFACE, Scene
 
 PHASE_COLUMNS = ("phase", "volume_um3", "volume_low_um3", "volume_high_um3", "voxels")
-BALANCE_COLUMNS = ("nak_um3", "void_um3", "chamber_um3", "chamber_low_um3", "chamber_high_um3")
+BALANCE_COLUMNS = ("nak_um3", "void_um3", "chamber_um3", "chamber_low_um3", "chamber_high_um3", "view_um2")
 _Z95 = 1.96
 _LAYERS = {
     "collector": ((COLLECTOR_FACE,), ()),
@@ -55,13 +55,17 @@ def phase_rows(
 def balance_row(
     scene: Scene, voxels: NDArray[np.int64], table: Mapping[str, NDArray[Any]]
 ) -> dict[str, Any] | None:
-    """NaK and voids in it, and their sum: what a closed chamber keeps; None where NaK is not in view."""
+    """NaK and voids in it, and their sum, as far as it is in view; None where NaK is not.
+
+    A closed chamber keeps the sum: compare chamber_um3 / view_um2 where the view changes from scan to scan.
+    """
     if not voxels[PHASES["nak"]]:
         return None
     nak, less, more = _layer("nak", scene, voxels, table)
     count = sum(int(voxels[PHASES[name]]) for name in IN_LIQUID)
     void = _objects(table, IN_LIQUID, count, scene)[0]
-    values = (nak, void, nak + void, nak + void - less, nak + void + more)
+    area = math.pi * scene.view_px**2 * scene.voxel_um**2
+    values = (nak, void, nak + void, nak + void - less, nak + void + more, area)
     return dict(zip(BALANCE_COLUMNS, values, strict=True))
 
 

@@ -31,8 +31,8 @@ _BATCH = 500
 # of the table of profiles: radii up to this, in steps of 1 / _PER_PX
 _LARGEST, _PER_PX = 20, 32
 # of the blur that faces show: what is tried, and how much balls are expected to differ
-_BLURS = np.linspace(0.8, 1.6, 9)
-_BLUR_ERROR = 0.1
+_BLURS = np.linspace(0.4, 1.4, 11)
+_BLUR_ERROR = 0.25
 _SAMPLE = 200
 _MOST_MISFIT = 100.0
 # flatter than this they are sheets, whose mask says little about their thickness

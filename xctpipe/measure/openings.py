@@ -3,6 +3,7 @@
 import numpy as np
 
 from xctpipe.measure.balls import ball_sums
+from xctpipe.measure.position import distance_px, gaps, touches
 from xctpipe.measure.regions import CRACKS, Context, Region
 from xctpipe.measure.registry import FIXED, Gathered, Whole, gather, measurement
 from xctpipe.measure.sheets import sheets_of
@@ -10,6 +11,7 @@ from xctpipe.measure.shells import shell_sums
 from xctpipe.measure.surfaces import chords, crofton_area_px
 from xctpipe.measure.volumes import background_frac, counts, deficits, fill_factor, volume_um3
 from xctpipe.scan import DoubleArray
+from xctpipe.segment.scene import COUNTER_FACE
 
 _BINS, _PER_PX, _LOWEST_PX = 480, 16, -2.0
 _DEPTH_BINS, _DEPTH_PER_PX = 2048, 2
@@ -150,15 +152,17 @@ def phi_deg(got: Gathered, context: Context) -> DoubleArray:
     return np.where(got["sheet_area"] > 0, angle, np.nan)
 
 
-@measurement(kinds=CRACKS, gathers=(sheet_deepest,))
+@measurement(kinds=CRACKS, gathers=(sheet_deepest, gaps))
 def depth_um(got: Gathered, context: Context) -> DoubleArray:
     """Greatest depth of a crack below the undeformed interface, um.
 
-    d = side (z - reference(y, x)) of the crack's middle plus half its opening where it lies flat. Bias: the
-    mask ends where the opening falls below what is detected. Source: definition.
+    d = side (z - reference(y, x)) of the crack's middle plus half its opening where it lies flat; a crack
+    that touches the counter electrode ends there. Bias: the mask ends where the opening falls below what is
+    detected. Source: definition.
     """
     deep = got["sheet_deepest"]
-    return np.where(deep > -(2**61), deep / FIXED * context.scene.voxel_um, np.nan)
+    rest = np.where(touches(got, COUNTER_FACE), distance_px(got, COUNTER_FACE), 0.0)
+    return np.where(deep > -(2**61), (deep / FIXED + rest) * context.scene.voxel_um, np.nan)
 
 
 @measurement(kinds=CRACKS, gathers=(sheet_depths,))

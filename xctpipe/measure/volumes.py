@@ -15,9 +15,15 @@ from xctpipe.segment.scene import OUTSIDE
 
 MEASURED = (*VOIDS, *CHIPS)
 _CLIP_SIGMA = 4.0
+# of sums: how far a fit may be from them
+_FAR_SIGMAS, _FAR_FRAC = 4.0, 0.1
+# blurs narrower than the mask by this lose nothing
+_WHOLE_SIGMAS = 3.0
 _Z95 = 1.96
 # of the shapes and the blur that fits assume
 _FIT_FRAC = 0.02
+# cracks thinner than this need not be found
+_UNSEEN_PX = 0.6
 # the mask of a crack is wider than the crack, and begins within the chip beside it
 _CHIP_LESS_PX, _CHIP_MORE_PX = 0.5, 1.5
 
@@ -38,7 +44,9 @@ def deficits(region: Region) -> Whole:
     context, d = region.context, np.sqrt(region.d2)
     mask, wide = (region.in_host & (d <= reach) for reach in (context.mask_px, context.wide_px))
     ring = region.clear & (d > context.gap_px)
-    smooth = _blurred_objects(region)[region.place].astype(np.float64)
+    smooth = (d == 0).astype(np.float64)
+    if context.mask_px < _WHOLE_SIGMAS * context.scene.blur_px:
+        smooth = _blurred_objects(region)[region.place].astype(np.float64)
     everywhere = d <= context.wide_px
     # near a face of the layer `whole_missing` makes up for what lies beyond it
     seen = region.patch.hosts[region.place] != OUTSIDE
@@ -86,8 +94,8 @@ def _blurred_objects(region: Region) -> FloatArray:
 def missing_px(got: Gathered, context: Context, *, which: str = "mask") -> DoubleArray:
     """Void-equivalent volume of each object in voxels, by the plain sum over its mask.
 
-    The ring's mean is taken off each voxel of the mask; what the mask misses of the blurred object, mostly
-    beyond a face of its layer, is made up for by the share that a mask of the same shape would lose.
+    The ring's mean is taken off each voxel of the mask. Where the blur is wide for the mask, what this misses
+    of the blurred object is made up for by the share that an object of the same shape would lose.
     """
     background = got.fraction("ring_sum") / np.maximum(got["ring_voxels"], 1)
     plain = got.fraction(f"{which}_sum") - got[f"{which}_voxels"] * background
@@ -109,11 +117,13 @@ def _estimates(got: Gathered, context: Context) -> tuple[DoubleArray, DoubleArra
 
 def _estimated(got: Gathered, context: Context) -> tuple[DoubleArray, DoubleArray, NDArray[np.bool_]]:
     """Volume in voxels, its standard error, and whether it was fitted."""
-    plain = missing_px(got, context)
-    error = plain_error_px(got, context)
+    plain = total = missing_px(got, context)
+    error = noise = plain_error_px(got, context)
     fit = np.zeros(len(plain), np.bool_)
     for fits in (shell_volumes, ball_volumes):
         fitted, fit_error, good = fits(got, context)
+        # a fit that the sum contradicts has the wrong shape or blur
+        good = good & (np.abs(fitted - total) < _FAR_SIGMAS * noise + _FAR_FRAC * np.abs(total))
         plain, error = np.where(good, fitted, plain), np.where(good, fit_error, error)
         fit |= good
     # chips miss nothing
@@ -216,12 +226,24 @@ def face_columns(region: Region) -> Whole:
     return region.counts(at)[:, None]
 
 
+def _unseen_frac(got: Gathered, context: Context) -> DoubleArray:
+    """Share of a crack's volume that may lie where it is too thin to be found, at its ends.
+
+    An elliptic crack of the middle opening w holds (v / w)^3 of its volume where it is thinner than v.
+    """
+    # gathered by `openings`, which needs volumes itself
+    area = got.fraction("sheet_area")
+    opening = np.maximum(missing_px(got, context), 1e-9) / np.maximum(area, 1e-9)
+    share = np.minimum(_UNSEEN_PX / np.maximum(opening, _UNSEEN_PX), 1.0) ** 3
+    return np.where(np.isin(context.objects.kinds, CRACKS) & (area > 0), share, 0.0)
+
+
 def interval_um3(got: Gathered, context: Context) -> tuple[DoubleArray, DoubleArray]:
     """(low, high) of the volume, um^3; see `volume_low_um3`."""
     value, error = void_px(got, context)
     half = _Z95 * np.hypot(error, systematic_px(got, context))
     low, high = fill_factor(context)
-    below, above = value - half, value + half
+    below, above = value - half, (value + half) * (1 + _unseen_frac(got, context))
     chip, surface = np.isin(context.objects.kinds, CHIPS), crofton_area_px(got)
     below = np.where(chip, value - _CHIP_LESS_PX * surface, below)
     above = np.where(chip, value + _CHIP_MORE_PX * surface, above)
@@ -248,7 +270,8 @@ def volume_high_um3(got: Gathered, context: Context) -> DoubleArray:
     """Upper end of the 95 % interval of `volume_um3`, um^3; a crack of unknown fill counts as metal here.
 
     As `volume_low_um3`, with V / (1 - mu_NaK / mu_NASICON) for cracks, unless they were measured to be void:
-    in thin ones both look alike. A chip's is its count and 1.5 voxels of its surface. Bias: as there. Source:
+    in thin ones both look alike; and what an elliptic crack has where it is thinner than 0.6 voxels is added,
+    since masks end there. A chip's is its count and 1.5 voxels of its surface. Bias: as there. Source:
     error propagation.
     """
     return interval_um3(got, context)[1]
