@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from xctpipe import demo, phantom
+from xctpipe import phantom, simulated_scan
 from xctpipe.recipe import Recipe, make_recipe
 
 # a change of the thread count must not start more threads than the machine has
@@ -31,7 +31,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     """Raw folder of a tiny simulated scan in the HEX layout, and the truth about it."""
     folder = tmp_path_factory.mktemp("simulated")
     scan, truth = phantom.simulated_scan(size="tiny", seed=1)
-    demo.write_raw(scan, truth, folder / "hex", layout="hex1")
+    simulated_scan.write_raw(scan, truth, folder / "hex", layout="hex1")
     return folder / "hex" / "raw_data", truth
 
 

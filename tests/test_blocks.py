@@ -24,6 +24,7 @@ from xctpipe.blocks import (
     in_this_process,
     run_blocks,
     scratch,
+    widened,
 )
 from xctpipe.errors import BadRecipe, BadScan
 
@@ -47,6 +48,22 @@ def test_blocks_come_in_raster_order_with_their_place_in_the_grid():
     blocks = blocks_of((4, 4, 6), edge=(2, 4, 3))
     assert [block.index for block in blocks] == [(0, 0, 0), (0, 0, 1), (1, 0, 0), (1, 0, 1)]
     assert blocks[3].core == ((2, 4), (0, 4), (3, 6))
+
+
+def test_a_block_is_cut_to_what_is_near_it():
+    values = np.zeros((12, 12, 12), np.uint8)
+    values[9, 5, 2] = 1
+    first, *_, last = blocks_of(values.shape, edge=6, halo=4)
+    # of the block at 0 only the last rows see it, which lies in its margin
+    cut, part = first.near(values[first.around], 4)
+    assert (cut.core, cut.padded) == (((5, 6), (1, 6), (0, 6)), ((5, 10), (1, 10), (0, 7)))
+    np.testing.assert_array_equal(values[first.around][part], values[cut.around])
+    assert first.near(values[first.around], 3) is None
+    assert first.near(np.zeros(values[first.around].shape), 9) is None
+    assert last.near(values[last.around], 3) is None
+    wide, inner = widened(first.where, (9, 2, 0), shape=values.shape)
+    assert wide == (slice(0, 12), slice(0, 8), slice(0, 6))
+    np.testing.assert_array_equal(values[wide][inner], values[first.where])
 
 
 def test_blocks_without_extent_are_refused():

@@ -10,7 +10,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from xctpipe import demo, phantom, volume
+from xctpipe import phantom, simulated_scan, volume
 from xctpipe.errors import BadRecipe
 from xctpipe.prepare import volume_path
 from xctpipe.recipe import Recipe, make_recipe
@@ -29,7 +29,7 @@ def run_of(tmp_path: Path) -> MakeRun:
         folder = tmp_path / "hex" / "raw_data"
         if not folder.exists():
             simulated, truth = phantom.simulated_scan(**{"size": "mini", "seed": 7} | scan)
-            demo.write_raw(simulated, truth, tmp_path / "hex", layout="hex1")
+            simulated_scan.write_raw(simulated, truth, tmp_path / "hex", layout="hex1")
             tables.setdefault("center", {"center_px": truth["center_px"]})
             pixel_um = truth["pixel_um"]
         recipe = make_recipe(

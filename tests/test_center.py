@@ -6,6 +6,7 @@ import pytest
 from scipy import io
 
 from xctpipe.center import CenterResult, choose_rows, find_center, row_detail
+from xctpipe.center.lines import RowPeak, fit_line
 from xctpipe.errors import BadRecipe
 
 NASICON_PER_CM, LIGHT_PER_CM = 2.33, 0.224
@@ -194,6 +195,60 @@ def test_outlier_rows_are_left_out():
     assert {rows[4], rows[6]} <= away
 
 
+def fitted(centers, *, sigmas, rows):
+    return fit_line(
+        [RowPeak(*pair, False) for pair in zip(centers, sigmas, strict=True)], rows=np.array(rows)
+    )
+
+
+def test_few_rows_close_together_tell_no_tilt():
+    # a tenth of a px between three rows at the end, carried to the middle, would be half a px there
+    lost = [RowPeak(40.0, 90.0, True)] * 9
+    sure = [RowPeak(center, 0.01, False) for center in (50.05, 50.0, 49.95)]
+    fit = fit_line([*lost, *sure], rows=np.array([*range(0, 198, 22), 213.0, 225.0, 238.0]))
+    assert fit.center_px == pytest.approx(50, abs=0.03)
+    assert np.isnan(fit.slope_sigma)
+
+
+def test_slope_that_may_be_noise_moves_no_line():
+    # the rows with small errors lie at one end: a free slope would put the middle 0.3 px and more off
+    rows = np.linspace(0, 250, 8)
+    centers = 50 + np.array([2.0, -1.5, 1.8, 0.9, -0.7, 0.3, 0.05, -0.05])
+    fit = fitted(centers, sigmas=[1.5, 1.5, 1.5, 1.0, 0.8, 0.5, 0.05, 0.05], rows=rows)
+    assert fit.center_px == pytest.approx(50, abs=0.1)
+    assert abs(fit.slope) < 4 * fit.slope_sigma
+
+
+def test_rows_with_large_errors_spoil_none_with_small_ones():
+    rng = np.random.default_rng(3)
+    sigmas = np.array([2.0, 0.1] * 4)
+    errors = []
+    for _ in range(60):
+        fit = fitted(50 + rng.normal(0, sigmas), sigmas=sigmas, rows=np.arange(8) * 30.0)
+        errors.append(fit.center_px - 50)
+    # the best there is: 0.1 px / sqrt(4)
+    assert np.sqrt(np.mean(np.square(errors))) < 0.1
+
+
+@pytest.mark.parametrize("slope", [0.012, -0.004])
+def test_sure_slope_is_kept(slope):
+    rows = np.linspace(0, 300, 10)
+    noise = np.random.default_rng(1).normal(0, 0.05, 10)
+    fit = fitted(50 + slope * (rows - 150) + noise, sigmas=[0.05] * 10, rows=rows)
+    assert fit.slope == pytest.approx(slope, abs=4 * fit.slope_sigma)
+    assert fit.center_px == pytest.approx(50, abs=0.06)
+    assert abs(fit.slope) > 4 * fit.slope_sigma
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pellet_at_the_lower_end_alone_tells(seed):
+    # nothing but light metal above: what its rows hold must not move the axis that the others see
+    rows = np.array([*range(0, 189, 21), 213, 225, 238], dtype=float)
+    truth = 139.6
+    slab, _ = interior_slab(truth, kinds=("nak",) * 9 + ("nasicon",) * 3, rows=rows, seed=50 + seed)
+    check(find_center(slab, angles_rad=HALF_TURN_RAD, rows=rows), truth, within_px=0.15, confidence=0.5)
+
+
 def test_axis_near_the_rim_is_found_when_asked_for():
     angles = np.arange(600) * 2 * np.pi / 600
     truth = 40.25
@@ -287,6 +342,18 @@ def test_rows_are_chosen_for_detail_and_spread():
     assert {7, 33, 90} <= set(chosen)
     assert not np.any((chosen >= 40) & (chosen < 60))
     assert np.all(np.diff(chosen) > 0)
+
+
+def test_more_rows_are_chosen_where_detail_stands_out():
+    rng = np.random.default_rng(0)
+    detail = rng.uniform(1, 1.2, 256)
+    detail[192:] += 1
+    chosen = choose_rows(detail, n=12)
+    assert 6 <= np.sum(chosen >= 192) <= 8
+    assert chosen[0] < 50
+    # of few rows bands cannot be narrower: they stay equal
+    few = choose_rows(detail[::4], n=12)
+    assert np.sum(few >= 48) <= 4
 
 
 def test_no_usable_row_is_an_empty_choice():

@@ -190,6 +190,27 @@ def test_objects_that_are_missed_made_up_and_in_pieces(
     assert any("interface" in note for note in found.notes)
 
 
+def test_objects_that_touch_are_compared_with_what_was_found_as_one(
+    cell: Path, truth: tuple[Any, Any], tmp_path: Path
+) -> None:
+    tables, objects = true_tables(cell), truth[1].copy()
+    seen = objects[truth[0] == codes.PHASES["pore"]]
+    pores = [row for row in tables["objects"] if row["kind"] == "pore" and (seen == row["object"]).any()]
+    one, other = sorted(pores, key=lambda row: -row["volume_um3"])[:2]
+    objects[objects == other["object"]] = one["object"]
+    rows = [dict(row) for row in tables["objects"] if row["object"] != other["object"]]
+    both = one["volume_um3"] + other["volume_um3"]
+    for row in rows:
+        row["volume_um3"] = both if row["object"] == one["object"] else row["volume_um3"]
+    run = write_run(tmp_path / "run", (truth[0], objects), tables={"objects": rows})
+    found = only(compare_labels.compare_labels(run, cell))
+    joined = row_of(found, one["object"])
+    assert (joined["n_joined"], joined["reference_volume_um3"]) == (2, pytest.approx(both))
+    assert joined["volume_error_frac"] == pytest.approx(0)
+    assert [row["reference_object"] for row in found.objects].count(other["object"]) == 0
+    assert found.kinds["pore"]["n_found"] == found.kinds["pore"]["n_reference"] == len(pores)
+
+
 def test_part_of_the_rows_is_compared_with_that_part(
     cell: Path, truth: tuple[Any, Any], tmp_path: Path
 ) -> None:

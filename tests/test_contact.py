@@ -83,6 +83,15 @@ def test_classes_are_contact_void_or_undetermined_inside_and_unknown_beyond():
     assert (found.classes[inside] == contact.CONTACT).mean() > 0.85
 
 
+def test_a_little_more_noise_does_not_change_what_the_map_shows_of_voids():
+    shown = []
+    for noise in (0.5, 0.6, 0.7, 0.8):
+        grey, nak = caps_block(CAPS, noise=noise)
+        found, _ = measured(band_of(grey, nak))
+        shown.append((found.classes == contact.VOID).sum())
+    assert all(late > 0.75 * early for early, late in pairwise(shown))
+
+
 def test_nothing_is_found_where_there_is_nothing():
     for seed in range(5):
         grey, nak = caps_block([], noise=0.3, seed=seed)

@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 from scipy import special
 
+from xctpipe import volume as volumes
 from xctpipe.errors import BadScan
+from xctpipe.plan import BASE_BYTES
+from xctpipe.recipe import make_recipe
 from xctpipe.segment import edge as edges
 from xctpipe.segment.expected import above_interface_px, expected, hosts
 from xctpipe.segment.geometry import find_scene
 from xctpipe.segment.plane import robust_plane
 from xctpipe.segment.scene import COLLECTOR, COUNTER, LIQUID, OUTSIDE, SOLID, Level
 from xctpipe.segment.view import offset_at, whole_box
+from xctpipe.sight import BYTES_PER_VOXEL, MOST_VOXELS, _most_voxels, finer, see
 
 MU = {COLLECTOR: 0.545, LIQUID: 0.224, SOLID: 2.33, COUNTER: 0.174}
 KNOWN = {
@@ -226,3 +230,67 @@ def test_an_offset_leans_as_its_first_harmonic_says():
         1.0, np.array([0.0, 10.0]), np.array([0.1, 0.2]), 0.0, lean_cm1=np.array([[0, 0], [0, 0.05]])
     )
     assert offset_at(level, np.zeros(3), np.array([-10.0, 0.0, 5.0])) == pytest.approx([0.15, 0.1, 0.175])
+
+
+def halved(volume):
+    z, y, x = (n // 2 for n in volume.shape)
+    return volume[: 2 * z, : 2 * y, : 2 * x].reshape(z, 2, y, 2, x, 2).mean((1, 3, 5)).astype(np.float32)
+
+
+def test_a_scene_of_coarser_voxels_is_the_same_in_finer_ones():
+    volume, _, heights = cell(tilt_deg=1.0)
+    whole = scene_of(volume)
+    axis = tuple((a + 0.5) / 2 - 0.5 for a in AXIS)
+    coarse = find_scene(halved(volume), voxel_um=26.0, **(KNOWN | {"axis_px": axis, "view_px": VIEW / 2}))
+    scene = finer(coarse, factor=2, shape=SHAPE, axis_px=AXIS, view_px=VIEW)
+    assert scene.shape == SHAPE
+    assert scene.voxel_um == whole.voxel_um
+    assert set(scene.surfaces) == set(whole.surfaces)
+    inside = radius()[2] < VIEW - 3
+    for name, surface in whole.surfaces.items():
+        mine = scene.surfaces[name]
+        assert mine.height_px.shape == SHAPE[1:]
+        away = np.abs(mine.height_px - surface.height_px)[inside]
+        assert np.median(away) < 0.3, name
+        assert np.quantile(away, 0.99) < 1.0, name
+    assert max(plane_error(scene, heights).values()) < 0.3
+    # levels are those of the same places
+    _, y, x = np.meshgrid([0], [20, 50, 70], [30, 50, 80], indexing="ij")
+    for host in ("solid", "liquid"):
+        theirs, own = getattr(whole, host), getattr(scene, host)
+        dy, dx = y - AXIS[0], x - AXIS[1]
+        np.testing.assert_allclose(offset_at(own, dy, dx), offset_at(theirs, dy, dx), atol=0.02)
+
+
+def written(path, values):
+    spec = volumes.VolumeSpec(shape=values.shape, pixel_um=13.0)
+    volumes.create(path, spec, name=path.name, attributes={})
+    volumes.write_slab(path, spec, 0, slab=values)
+    return path
+
+
+def test_the_order_of_the_stack_is_told_by_what_was_not_retrieved(tmp_path):
+    sharp, _, _ = cell()
+    # retrieval spreads a tenth of NASICON over the light layers: here so that they look like the other order
+    rows = np.zeros(SHAPE[0])
+    for first, end, shift in ((0, 15, -0.36), (15, 37, -0.05), (80, 90, 0.05), (90, 96, 0.36)):
+        rows[first:end] = shift
+    soft = (sharp + rows[:, None, None]).astype(np.float32)
+    raw = {"folder": "raw", "scans": ["a"], "energy_kev": 80.0, "pixel_um": 13.0}
+    recipe = make_recipe({"name": "made up", "run_folder": "run", "raw": raw}, base=tmp_path)
+    mass = written(tmp_path / "mass.ome.zarr", soft)
+    assert see(mass, recipe=recipe).scene.up == "na"
+    edge = written(tmp_path / "edge.ome.zarr", sharp)
+    assert see(edge, recipe=recipe).scene.up == "nak"
+    found = see(mass, recipe=recipe).scene
+    assert found.up == "nak"
+    # levels of NaK are wrong by a fifth in this volume, and move its faces a little
+    assert abs(found.surfaces["interface"].reference[0] - FACES["interface"]) < 0.5
+
+
+def test_memory_bounds_what_a_scene_is_sought_on():
+    most = [_most_voxels(gb * 10**9) for gb in (0, 1, 4, 1000)]
+    assert most == sorted(most)
+    assert most[0] > 0
+    assert most[-1] == MOST_VOXELS
+    assert most[1] * BYTES_PER_VOXEL + BASE_BYTES <= 10**9

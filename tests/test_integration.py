@@ -11,7 +11,18 @@ import h5py
 import numpy as np
 import pytest
 
-from xctpipe import demo, forecast, formats, inputs, phantom, prepare, staging, steps, tryout, volume
+from xctpipe import (
+    forecast,
+    formats,
+    inputs,
+    phantom,
+    prepare,
+    simulated_scan,
+    staging,
+    steps,
+    tryout,
+    volume,
+)
 from xctpipe.conveyor import Clock, Job, compute
 from xctpipe.correct.flat import FlatField
 from xctpipe.correct.order import check_order
@@ -287,7 +298,7 @@ def test_all_at_once_does_not_depend_on_the_height_of_slabs(
     correct: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scan, truth = phantom.simulated_scan(size="mini", seed=7, bands_drift_px=2.0, center_px=85.4, **TURN)
-    folder = demo.write_raw(scan, truth, tmp_path / "hex", layout="hex1")
+    folder = simulated_scan.write_raw(scan, truth, tmp_path / "hex", layout="hex1")
     raw = {"folder": str(folder), "pixel_um": truth["pixel_um"], "distance_mm": 50.0}
     tables = {"flat_field": {"dynamic": True}, "phase": {"delta_beta": 3500.0}, **CELL, "correct": correct}
     volumes = []

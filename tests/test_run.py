@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xctpipe import conveyor, demo, inputs, phantom, shards, volume
+from xctpipe import conveyor, inputs, phantom, shards, simulated_scan, volume
 from xctpipe import run as running
 from xctpipe.conveyor import run_lane
 from xctpipe.errors import BadRecipe, BadScan
@@ -167,7 +167,7 @@ def test_other_data_of_the_same_name_do_not_replace_results(
     run(recipe)
     whole = _levels(recipe)
     scan, _ = phantom.simulated_scan(size="mini", seed=9)
-    other = make(raw={"folder": str(demo.write_raw(scan, {}, tmp_path / "other", layout="hex1"))})
+    other = make(raw={"folder": str(simulated_scan.write_raw(scan, {}, tmp_path / "other", layout="hex1"))})
     with pytest.raises(BadRecipe, match="--fresh"):
         run(other)
     assert _same(_levels(recipe), whole)
@@ -332,7 +332,7 @@ def test_a_damaged_scan_fails_and_the_others_are_finished(
     assert outcome.done == [good.name]
     assert list(outcome.failed) == [broken.name]
     assert "truncated" in outcome.failed[broken.name]
-    states = {scan.name: scan.state for scan in status(recipe.run_folder)}
+    states = {scan.name: scan.state for scan in status(recipe.run_folder) if scan.of_scan}
     assert states == {good.name: "done", broken.name: "failed"}
 
 
@@ -378,7 +378,7 @@ def test_a_worker_left_from_an_earlier_run_writes_nothing_into_a_later_one(
 @pytest.mark.slow
 def test_the_memory_of_a_run_stays_below_what_the_recipe_allows(tmp_path: Path) -> None:
     scan, truth = phantom.simulated_scan(size="small", seed=1, n_angles=401, rows=96, cols=640)
-    raw = demo.write_raw(scan, truth, tmp_path / "sim", layout="dxchange")
+    raw = simulated_scan.write_raw(scan, truth, tmp_path / "sim", layout="dxchange")
     table = {"folder": str(raw), "energy_kev": 80.0, "pixel_um": truth["pixel_um"]}
     tables = {"raw": table, "center": {"center_px": truth["center_px"]}, "compute": {"memory_gb": 1.0}}
     recipe = make_recipe({"name": "t", "run_folder": "run", **tables}, base=tmp_path)

@@ -481,6 +481,13 @@ def bent(radius: float, height: int) -> NDArray[np.bool_]:
     return np.asarray((np.abs(r - radius) <= 0.6) & (np.abs(turn) < 0.4) & (z > 35) & (z <= 35 + height))
 
 
+def wall(radius: float, first: int, end: int) -> NDArray[np.bool_]:
+    """A piece of a cylinder about the axis, in rows [first, end)."""
+    z, y, x = places()
+    r, turn = np.hypot(y - AXIS[0], x - AXIS[1]), np.arctan2(y - AXIS[0], x - AXIS[1])
+    return np.asarray((np.abs(r - radius) <= 1.0) & (np.abs(turn) < 0.4) & (z >= first) & (z < end))
+
+
 def plain(z0: float, reach: float, *, y0: float = 45.0, x0: float = 65.0) -> NDArray[np.bool_]:
     """A level disc of one voxel."""
     z, y, x = places()
@@ -540,6 +547,7 @@ def thread(half: float) -> NDArray[np.bool_]:
         pytest.param(thread(9), SOLID_VOID, False, id="a thread on the axis"),
         pytest.param(bent(25.0, 6), SOLID_VOID, False, id="an arc of a ring"),
         pytest.param(plain(10, 9), LIQUID_VOID, False, id="a sheet in NaK"),
+        pytest.param(wall(25.0, 2, 18), LIQUID_VOID, False, id="a wall that a ring leaves in NaK"),
         pytest.param(plain(40, 20, x0=45), SOLID_VOID, True, id="a large crack across the axis"),
     ],
 )

@@ -3,6 +3,7 @@
 import csv
 import logging
 import shutil
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,17 +13,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xctpipe import blocks, demo, interface, label_volume, measuring, passes, volume
+from xctpipe import blocks, interface, label_volume, measuring, passes, segmentation, simulated_scan, volume
 from xctpipe import run as running
 from xctpipe.blocks import Block
 from xctpipe.cli import main
 from xctpipe.compare_labels import LabelComparison, compare_labels
 from xctpipe.csvtables import read_table
-from xctpipe.ground import FAR_PX
+from xctpipe.ground import FAR_PX, Ground
 from xctpipe.phantom.scanner import simulate
 from xctpipe.phantom.series import build_series
+from xctpipe.recipe import read_recipe
 from xctpipe.runfolder import read_json
+from xctpipe.scene_file import read_values
 from xctpipe.segment.codes import KINDS, PHASES
+from xctpipe.stages import ScanWork
 
 P4, P5, P6, S2 = "scan_00005", "scan_00006", "scan_00007", "scan_00003"
 LAYERS = ("peek", "collector", "o_ring", "nak", "nasicon", "counter_electrode", "lower_collector")
@@ -58,6 +62,8 @@ class Cell:
         own = Cell(folder)
         shutil.copytree(self.scan(name), own.scan(name))
         shutil.copy(self.run_folder / "run.json", own.run_folder / "run.json")
+        for file in self.folder.glob("cycler.*"):
+            shutil.copy(file, folder)
         text = (self.folder / "recipe.toml").read_text()
         head, rest = text.split("scans = [", 1)
         (folder / "recipe.toml").write_text(f'{head}scans = ["{name}"{rest[rest.index("]") :]}')
@@ -362,7 +368,7 @@ class Killed(Exception):
 
 @pytest.mark.parametrize(
     ("module", "task"),
-    [(passes, "_Candidates"), (passes, "_Features"), (measuring, "_Gather")],
+    [(passes, "_Candidates"), (passes, "_Extent"), (passes, "_Shape"), (measuring, "_Gather")],
 )
 def test_a_run_that_was_stopped_goes_on(
     module: Any, task: str, plating: Cell, plated: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -384,15 +390,34 @@ def test_a_run_that_was_stopped_goes_on(
     assert begun >= 2
     assert cell.label() == 0
     n_blocks = len({block.core for block in calls})
-    # what was done is not done again: of a pass that runs twice, only the first was stopped
-    passes_of_it = 2 if task == "_Features" else 1
-    assert len(calls) == passes_of_it * n_blocks + 1
+    # what was done is not done again
+    assert len(calls) == n_blocks + 1
     for mine, theirs in zip(cell.labels(P6), plated.labels(P6), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert cell.table("phases").splitlines()[1:] == [
         line for line in plated.table("phases").splitlines() if line.startswith(P6.encode())
     ]
     assert not (cell.scan(P6) / "work" / "segment").exists()
+
+
+def test_a_block_needs_no_more_memory_than_is_planned_for_it(plated: Cell, tmp_path: Path) -> None:
+    recipe = read_recipe(plated.folder / "recipe.toml")
+    place = blocks.in_this_process(1)
+    work = ScanWork(P6, tmp_path, plated.volume(P6), None, recipe, place, 1, 10**10)
+    ground = Ground(work.volume, 0, read_values(plated.scan(P6) / segmentation.SCENE))
+    whole = passes.Passes(work, ground, passes.thresholds_of(ground, work))
+    # the volume is one block, without a margin
+    assert len(whole.blocks(0)) == 1
+    tracemalloc.start()
+    try:
+        segmentation.find_labels(whole)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    small_things = 4_000_000
+    assert peak < passes._BYTES_PER_VOXEL * np.prod(ground.scene.shape) + small_things
+    # the arrays of one look, at least, were seen
+    assert peak > 20 * np.prod(ground.scene.shape)
 
 
 def test_a_second_run_does_nothing(plated: Cell, capfd: pytest.CaptureFixture[str]) -> None:
@@ -423,7 +448,7 @@ def empty_scan(folder: Path, *, size: str, seed: int) -> Cell:
         replace(step.sample, parts=layers), acquisition=step.acquisition, seed=seed, name=step.name
     )
     truth = {"pixel_um": step.acquisition.pixel_um, "energy_kev": 80.0}
-    raw = demo.write_raw(scan, truth, folder / "hex", layout="hex1")
+    raw = simulated_scan.write_raw(scan, truth, folder / "hex", layout="hex1")
     (folder / "recipe.toml").write_text(
         f'name = "empty"\nrun_folder = "run"\n[raw]\nfolder = "{raw}"\nenergy_kev = 80.0\n'
         # level layers show no axis
@@ -447,7 +472,7 @@ def test_layers_alone_hold_nothing(seed: int, tmp_path: Path) -> None:
     assert found_in(empty_scan(tmp_path, size="tiny", seed=seed)) == {}
 
 
-@pytest.mark.slow
+@pytest.mark.gates
 @pytest.mark.parametrize("seed", [1, 2])
 def test_layers_alone_hold_nothing_at_small(seed: int, tmp_path: Path) -> None:
     assert found_in(empty_scan(tmp_path, size="small", seed=seed)) == {}

@@ -369,13 +369,13 @@ def test_events_are_those_that_the_objects_show(tiny, kind):
     series = tiny[kind]
     merged = {(e.scan_from, n) for e in series.events if e.kind == "merge" for n in e.objects}
     listed = {
-        (e.kind, e.scan_from, n) for e in series.events for n in e.objects if e.kind in {"new", "vanish"}
+        (e.kind, e.scan_from, n) for e in series.events for n in e.objects if e.kind in {"birth", "death"}
     }
     shown = set()
     for a, b in itertools.pairwise(series.steps):
         was, now = {o.object for o in a.objects}, {o.object for o in b.objects}
-        shown |= {("new", a.name, n) for n in now - was if (a.name, n) not in merged}
-        shown |= {("vanish", a.name, n) for n in was - now if (a.name, n) not in merged}
+        shown |= {("birth", a.name, n) for n in now - was if (a.name, n) not in merged}
+        shown |= {("death", a.name, n) for n in was - now if (a.name, n) not in merged}
         for event in (e for e in series.events if e.scan_from == a.name):
             assert event.scan_to == b.name
             if event.kind == "merge":
@@ -392,8 +392,8 @@ def test_events_are_those_that_the_objects_show(tiny, kind):
                 assert thing(b, event.objects[0]).volume_um3 < thing(a, event.objects[0]).volume_um3
     assert shown == listed
     expected = {
-        "plating": {"new", "fill", "lift", "shrink", "percolate"},
-        "stripping": {"new", "merge"},
+        "plating": {"birth", "fill", "chip", "shrink", "percolate"},
+        "stripping": {"birth", "merge"},
         "control": set(),
     }
     assert {e.kind for e in series.events} == expected[kind]

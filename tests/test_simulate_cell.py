@@ -270,7 +270,7 @@ def small_series(*, n_steps=3, seed=4, **changes):
         )
         for i in range(n_steps)
     )
-    events = (TrueEvent("new", "P0", "P1", (3,)),)
+    events = (TrueEvent("birth", "P0", "P1", (3,)),)
     cycler = tuple(CyclerRow(start_s - 60 + 600 * i, 0.1 + 0.01 * i, 0.088, 0.01 * i) for i in range(20))
     return Series("plating", "tiny", seed, steps, events, 0.1257, cycler)
 
@@ -430,7 +430,7 @@ def test_truth_tables_and_the_cycler_name_what_was_written(tmp_path):
     ]
     assert truth["objects"][1]["area_um2"] is None
     (event,) = truth["tables"]["events"]
-    assert (event["kind"], event["scan_from"], event["scan_to"]) == ("new", *names[:2])
+    assert (event["kind"], event["scan_from"], event["scan_to"]) == ("birth", *names[:2])
     np.testing.assert_array_equal(truth["angles_rad"]["scan_00002"], written[1].angles_rad)
     with (tmp_path / "truth" / "objects.csv").open() as file:
         rows = list(csv.DictReader(file))

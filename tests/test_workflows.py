@@ -1,11 +1,14 @@
 import json
+import os
 import runpy
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 from xctpipe.cli import main
 from xctpipe.csvtables import read_table
@@ -52,6 +55,82 @@ def test_a_series_is_labelled_and_measured_with_pictures(
     kinds = [row["kind"] for row in read_table(run / "tables" / "objects.csv")]
     # of the true cell: a crack under a chip, and a bubble
     assert (kinds.count("crack"), kinds.count("chip"), kinds.count("bubble")) == (1, 1, 1)
+
+
+SERIES = ("hex_plating", "hex_stripping", "series_without_cycler", "hex_one_scan", "hex_cluster")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two scans of the tiny plating cell."""
+    folder = tmp_path_factory.mktemp("workflow") / "cell"
+    assert main(["simulate", "cell", str(folder), "--size", "tiny", "--seed", "1", "--scans", "3:5"]) == 0
+    return folder
+
+
+def on_this_cell(name: str, cell: Path, folder: Path) -> Path:
+    """A recipe of the folder of workflows, for the raw data of a simulated cell."""
+    recipe = tomllib.loads((FOLDER / f"{name}.toml").read_text())
+    simulated = tomllib.loads((cell / "recipe.toml").read_text())
+    raw = recipe["raw"]
+    for key in ("dark_flat", "rows"):
+        raw.pop(key, None)
+    raw |= {"folder": str(cell / "raw_data"), "pixel_um": simulated["raw"]["pixel_um"]}
+    if name == "hex_one_scan":
+        raw["scans"] = simulated["raw"]["scans"][-1:]
+    if "cycler" in recipe:
+        recipe["cycler"] |= {"file": str(cell / "cycler.mpt"), "time_zone": "UTC"}
+    recipe["compute"] = {"memory_gb": 2}
+    path = folder / "recipe.toml"
+    path.write_text(tomli_w.dumps(recipe))
+    return path
+
+
+@pytest.mark.parametrize("name", [name for name in SERIES if name != "hex_cluster"])
+def test_recipes_run_from_raw_frames_to_the_report(name: str, tiny: Path, tmp_path: Path) -> None:
+    recipe = on_this_cell(name, tiny, tmp_path)
+    assert main(["run", str(recipe)]) == 0
+    run = read_recipe(recipe).run_folder
+    assert (run / "report.html").stat().st_size > 50_000
+    rows = read_table(run / "tables" / "series.csv")
+    assert len(rows) == (1 if name == "hex_one_scan" else 2)
+    known = [row["charge_mah_cm2"] is not None for row in rows]
+    assert known == [name.endswith(("plating", "stripping"))] * len(rows)
+
+
+@pytest.mark.slow
+def test_the_script_for_a_cluster_runs_a_series(tiny: Path, tmp_path: Path) -> None:
+    recipe = on_this_cell("hex_cluster", tiny, tmp_path)
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    # one node of a cluster: the command itself
+    srun.write_text('#!/bin/sh\nexec "$@"\n')
+    srun.chmod(0o755)
+    places = [str(srun.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
+    env = {**os.environ, "PATH": os.pathsep.join(places), "SLURM_CPUS_PER_TASK": "1"}
+    call = [str(FOLDER / "hex_cluster.sh"), str(recipe)]
+    done = subprocess.run(
+        call, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "2 scan(s) done" in done.stdout
+    assert (read_recipe(recipe).run_folder / "report.html").exists()
+    assert not list(tmp_path.glob(".dask-*"))
+
+
+def test_the_script_for_a_cluster_ends_when_no_scheduler_starts(tmp_path: Path) -> None:
+    for name, code in (("dask", 3), ("srun", 0)):
+        command = tmp_path / name
+        command.write_text(f"#!/bin/sh\nexit {code}\n")
+        command.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    call = [str(FOLDER / "hex_cluster.sh"), "recipe.toml"]
+    done = subprocess.run(
+        call, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 1
+    assert "the dask scheduler did not start" in done.stderr
+    assert not list(tmp_path.glob(".dask-*"))
 
 
 def test_recipes_that_show_defaults_show_those_of_the_program() -> None:

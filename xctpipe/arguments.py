@@ -41,7 +41,8 @@ BenchSize = Annotated[
     ),
 ]
 Stages = Annotated[
-    str | None, typer.Option(help="reconstruct, segment, measure, separated by commas; all when absent")
+    str | None,
+    typer.Option(help="reconstruct, segment, measure, track, report, separated by commas; all when absent"),
 ]
 Quick = Annotated[
     bool,
@@ -60,6 +61,7 @@ Scratch = Annotated[
     Path | None, typer.Option(help="folder with room for raw frames and a volume; absent: the system's")
 ]
 
+OpenIt = Annotated[bool, typer.Option("--open", help="open it in the browser")]
 RunFolder = Annotated[Path, typer.Argument(help="the recipe's run_folder", metavar="RUN")]
 RecipeOut = Annotated[Path, typer.Option("--out", "-o", help="where to write the recipe")]
 FileEnergy = Annotated[float | None, typer.Option(help="photon energy, if the file has none", min=1)]

@@ -6,11 +6,14 @@ import numpy as np
 
 from xctpipe.conveyor import Method, log_of, reconstruct_lines
 from xctpipe.quality import fourier_shell_correlation, halves, resolution_um, slice_noise
+from xctpipe.rings import ring_strength
 from xctpipe.scan import FloatArray, Scan
 from xctpipe.staging import read_spans
 from xctpipe.steps import View, halo_rows, run_chain
 from xctpipe.survey import SURVEY_ROWS, Rows, Survey
 
+RING_ROWS = 3
+"""Slices that rings are told from: they are reconstructed with and without the stripe filters."""
 SAMPLES = 2_000_003
 """Voxels from which percentiles are taken; about so many of any larger number."""
 
@@ -28,6 +31,9 @@ class Assessment:
     """Percentiles 0.5 and 99.5, for display."""
     min_cm1: float
     max_cm1: float
+    rings_before_cm1: float | None = None
+    """Rings of a few slices without the stripe filters of the chain; None where it has none."""
+    rings_after_cm1: float | None = None
 
 
 def rows_across(height: int, n_rows: int) -> Rows:
@@ -76,6 +82,17 @@ def corrected_rows(
     return log_of(np.concatenate(kept, axis=1), survey=survey, view=view), view
 
 
+def _rings(
+    scan: Scan, survey: Survey, method: Method, after: tuple[FloatArray, FloatArray]
+) -> dict[str, float | None]:
+    """Strength of the rings without the stripe filters, and with them."""
+    plain = tuple(step for step in method.chain if not step.name.startswith("stripes"))
+    if len(plain) == len(method.chain):
+        return {"rings_after_cm1": ring_strength(*after)}
+    before = slices_of_halves(scan, survey, replace(method, chain=plain), n_rows=len(after[0]))
+    return {"rings_before_cm1": ring_strength(*before), "rings_after_cm1": ring_strength(*after)}
+
+
 def assess(scan: Scan, survey: Survey, method: Method, *, most_rows: int, kind: str = "edge") -> Assessment:
     """Reconstruct a few slices, no more than fit a slab, from even and odd angles and measure them."""
     wanted = SURVEY_ROWS if method.backend == "fourier" else 2
@@ -83,6 +100,10 @@ def assess(scan: Scan, survey: Survey, method: Method, *, most_rows: int, kind: 
     even, odd = slices_of_halves(scan, survey, method, n_rows=n_rows, kind=kind)
     frequency, correlation = fourier_shell_correlation(even, odd, pixel_um=method.pixel_um)
     noise = slice_noise(even, odd)
+    rings = {}
+    if kind == "edge":
+        few = slices_of_halves(scan, survey, method, n_rows=min(RING_ROWS, n_rows))
+        rings = _rings(scan, survey, method, few)
     values = even
     values += odd
     values *= 0.5
@@ -94,4 +115,5 @@ def assess(scan: Scan, survey: Survey, method: Method, *, most_rows: int, kind: 
         high_cm1=float(high),
         min_cm1=float(values.min()),
         max_cm1=float(values.max()),
+        **rings,
     )

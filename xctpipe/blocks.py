@@ -43,6 +43,8 @@ Task = Callable[["Block"], Mapping[str, Any]]
 
 EDGES = (256, 192, 128, 64, 32)
 """Edges of blocks, the largest first; chunks of labels on disk lie in them or they in chunks."""
+_MOST_VOXELS = 24_000_000
+"""Of a block and its margin: arrays of larger ones cost more in new pages of memory than margins do."""
 _CHUNK_EDGE = 64
 _WIDE = (1024, 512, 384, *EDGES)
 
@@ -51,6 +53,27 @@ def slices_of(box: Box) -> Slices:
     """The box as an index."""
     z, y, x = (slice(*span) for span in box)
     return z, y, x
+
+
+def widened(where: Slices, margin: int | Shape, *, shape: Shape) -> tuple[Slices, Slices]:
+    """An index with a margin on both sides, as far as the volume goes; and the index itself within that."""
+    wide, inner = [], []
+    for part, more, n in zip(where, _three(margin), shape, strict=True):
+        first = max(part.start - more, 0)
+        wide.append(slice(first, min(part.stop + more, n)))
+        inner.append(slice(part.start - first, part.stop - first))
+    return (wide[0], wide[1], wide[2]), (inner[0], inner[1], inner[2])
+
+
+def part_about(values: NDArray[Any], margin: int) -> Slices | None:
+    """The part of an array (z, y, x) that holds all that is not 0, and a margin; None where all is 0."""
+    parts = []
+    for axis, n in enumerate(values.shape):
+        held = np.flatnonzero(values.any(axis=tuple(i for i in range(3) if i != axis)))
+        if not held.size:
+            return None
+        parts.append(slice(max(int(held[0]) - margin, 0), min(int(held[-1]) + 1 + margin, n)))
+    return parts[0], parts[1], parts[2]
 
 
 @dataclass(frozen=True)
@@ -78,6 +101,20 @@ class Block:
     def around(self) -> Slices:
         """The padded part as an index of the volume."""
         return slices_of(self.padded)
+
+    def near(self, values: NDArray[Any], margin: int) -> "tuple[Block, Slices] | None":
+        """The block cut to where values (of the padded part) are not 0 or near; and that part of the values.
+
+        None where nothing is near the core.
+        """
+        part = part_about(values, margin)
+        if part is None:
+            return None
+        padded = [(p + s.start, p + s.stop) for (p, _), s in zip(self.padded, part, strict=True)]
+        core = [(max(a, p), min(b, q)) for (a, b), (p, q) in zip(self.core, padded, strict=True)]
+        if any(a >= b for a, b in core):
+            return None
+        return Block(self.index, (core[0], core[1], core[2]), (padded[0], padded[1], padded[2])), part
 
     @property
     def trim(self) -> Slices:
@@ -149,7 +186,7 @@ def block_shape(shape: Shape, *, memory_bytes: int, bytes_per_voxel: float, thre
     `block_edge`.
     """
     smallest = block_edge(memory_bytes, bytes_per_voxel=bytes_per_voxel, threads=threads, halo=halo)
-    room = (memory_bytes - BASE_BYTES) / (threads * bytes_per_voxel)
+    room = min((memory_bytes - BASE_BYTES) / (threads * bytes_per_voxel), _MOST_VOXELS)
     best, least = (smallest,) * 3, float("inf")
     for edges in itertools.product(EDGES, _WIDE, _WIDE):
         cut = [min(edge, -(-n // 32) * 32) for edge, n in zip(edges, shape, strict=True)]

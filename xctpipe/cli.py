@@ -161,11 +161,27 @@ def status(run_folder: arguments.RunFolder) -> None:
     """Show what is done, what runs, what failed and why."""
     from xctpipe.status import status as read_status
 
-    rows = [
-        (scan.name, scan.state, f"{scan.slabs_done}/{'?' if scan.slabs is None else scan.slabs}", scan.detail)
-        for scan in read_status(run_folder)
-    ]
+    rows = [(scan.name, scan.state, scan.slabs_of, scan.detail) for scan in read_status(run_folder)]
     screen.print_table(("scan", "state", "slabs", "detail"), rows, plain_width=100)
+
+
+@app.command()
+def report(run_folder: arguments.RunFolder, show: arguments.OpenIt = False) -> None:
+    """Write the report of a run anew, from what is in its folder: one page that needs nothing else."""
+    from xctpipe.report import write_report
+
+    path = write_report(run_folder)
+    print(f"report: {path}")
+    if show:
+        typer.launch(str(path))
+
+
+@app.command()
+def view(run_folder: arguments.RunFolder) -> None:
+    """Look at a run in napari: the series with labels, tables and time."""
+    from xctpipe.viewer import show
+
+    show(run_folder)
 
 
 @app.command()
@@ -277,11 +293,9 @@ def simulate_scan(
     full_view: Annotated[bool, typer.Option("--full-view", help="the whole cell is inside the view")] = False,
 ) -> None:
     """Write the raw frames of one scan of a cell, with the truth beside them."""
-    from xctpipe import demo
+    from xctpipe.simulated_scan import write_simulated
 
-    path = demo.write_simulated(
-        folder, layout=layout, size=size, seed=seed, photons=photons, full_view=full_view
-    )
+    path = write_simulated(folder, layout=layout, size=size, seed=seed, photons=photons, full_view=full_view)
     truth = folder / "truth.json"
     print(f"{path}: simulated scan; truth in {truth}; next: xctpipe init {shlex.quote(str(path))}")
 
@@ -314,20 +328,21 @@ def simulate_cell(  # noqa: PLR0913 - the options of a command are its arguments
 @app.command("demo")
 def demo_(
     folder: Annotated[Path, typer.Argument(help="where to work", metavar="[DIR]")] = Path("xctpipe-demo"),
-    size: Annotated[str, typer.Option(help="mini, tiny (seconds) or small")] = "small",
+    size: Annotated[str, typer.Option(help="small, or tiny (less sure of small things)")] = "small",
+    scans: arguments.SimulatedScans = None,
 ) -> None:
-    """Simulate a scan in the HEX layout, reconstruct it, and print measured beside true."""
+    """Simulate a series in the HEX layout, run everything, and print measured beside true."""
     from xctpipe import demo
 
-    start_log(folder)
-    result = demo.run_demo(folder, size=size)
-    rows = [(line.what, line.true, line.measured, line.unit) for line in result.lines]
-    screen.print_table(("what", "true", "measured", "unit"), rows, plain_width=160)
-    print("The view is narrower than the cell: rows are continued beyond it, which adds up to 0.1 cm^-1 to")
-    print("light materials. Noise limits the resolution; with more photons it approaches the blur.")
-    print(f"slices: {result.picture}")
-    print(f"volume: {result.volume}")
-    print(f"look at it: pip install -e '.[view]', then napari --plugin napari-ome-zarr {result.volume}")
+    result = demo.run_demo(folder, size=size, scans=scans)
+    rows = [(line.what, line.scan, line.true, line.measured, line.unit) for line in result.lines]
+    screen.print_table(("what", "scan", "true", "measured (95 %)", "unit"), rows, plain_width=110)
+    print(
+        "The true contact counts voids of any size, the measured one those above the limit of interface.csv."
+    )
+    print(f"tables: {result.folder / 'tables'}")
+    print(f"report: {result.report}: open it in any browser")
+    print(f"series: pip install -e '.[view]', then xctpipe view {shlex.quote(str(result.folder))}")
 
 
 @app.command("bench")

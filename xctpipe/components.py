@@ -101,10 +101,12 @@ def _first_and_count(labels, n):  # type: ignore[no-untyped-def]
 def _shell(labels: Labels) -> NDArray[np.int64]:
     """Flat indices of the labelled voxels on the six faces."""
     at = []
-    index = np.arange(labels.size, dtype=np.int64).reshape(labels.shape)
+    strides = (labels.shape[1] * labels.shape[2], labels.shape[2], 1)
     for axis, side in itertools.product(range(3), (0, -1)):
-        face = np.take(labels, side, axis=axis)
-        at.append(np.take(index, side, axis=axis)[face > 0])
+        places = np.nonzero(np.take(labels, side, axis=axis))
+        others = [stride for i, stride in enumerate(strides) if i != axis]
+        first = side % labels.shape[axis] * strides[axis]
+        at.append(first + sum(place * stride for place, stride in zip(places, others, strict=True)))
     return np.unique(np.concatenate(at))
 
 

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 
 from xctpipe import inputs, staging, volume
+from xctpipe.charging import check_cycler
 from xctpipe.errors import BadScan
 from xctpipe.machine import usable_cpus, usable_memory_bytes
 from xctpipe.prepare import extent_of, memory_bytes, pixel_um_of, plan_scan
@@ -26,6 +27,7 @@ was measured. `workflows/` shows how."""
 
 def lines(recipe: Recipe) -> Iterator[str]:
     """The plan of every scan in words; reads no frame."""
+    yield from check_cycler(recipe)
     found = inputs.find(recipe.raw)
     yield f"{recipe.name}: {len(found)} scan(s) in {recipe.raw.folder}"
     yield "corrections: " + (", ".join(_step_text(recipe)) or "none")

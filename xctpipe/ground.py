@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +12,7 @@ from xctpipe import volume
 from xctpipe.blocks import Slices
 from xctpipe.errors import NoCell
 from xctpipe.scan import FloatArray
-from xctpipe.segment.expected import above_interface_px, expected, face_height, hosts
+from xctpipe.segment.expected import above_interface_px, distance_px, face_height, hosts, undisturbed
 from xctpipe.segment.scene import COLLECTOR_FACE, COUNTER_FACE, INTERFACE, SOLID, Scene
 from xctpipe.segment.view import Box, from_axis
 
@@ -46,12 +47,16 @@ class Ground:
 
     def look(self, where: Slices) -> Looked:
         """A part of the volume."""
-        grey = self.grey(where)
+        grey, usual, layer = self.compared(where)
         box = box_of(where)
-        usual = expected(self.scene, box)
-        layer = hosts(self.scene, box)
-        residual = np.where((layer > 0) & np.isfinite(grey), usual - grey, np.float32(0)).astype(np.float32)
+        residual = np.empty_like(usual)
+        _subtract(usual, grey, layer, residual)
         return Looked(grey, usual, residual, layer, self.below(box, layer))
+
+    def compared(self, where: Slices) -> tuple[FloatArray, FloatArray, NDArray[np.uint8]]:
+        """Grey values of a part, those expected, and hosts."""
+        usual, layer = undisturbed(self.scene, box_of(where))
+        return self.grey(where), usual, layer
 
     def grey(self, where: Slices) -> FloatArray:
         """Grey values of a part, cm^-1."""
@@ -71,19 +76,16 @@ class Ground:
             shape = (z1 - z0, rows[1] - rows[0], cols[1] - cols[0])
             return np.full(shape, FAR_PX, np.float32)
         height = face_height(self.scene, COUNTER_FACE, rows=rows, cols=cols)
-        z = np.arange(z0, z1, dtype=np.float32)[:, None, None]
-        out: FloatArray = np.float32(self.scene.side) * (height - z)
-        return out
+        return distance_px(height, rows=box[0], side=-self.scene.side)
 
     def beside_face(self, box: Box) -> NDArray[np.bool_]:
         """NaK whose grey is blurred with what lies behind a face."""
         (z0, z1), rows, cols = box
-        z = np.arange(z0, z1, dtype=np.float32)[:, None, None]
         out = np.zeros((z1 - z0, rows[1] - rows[0], cols[1] - cols[0]), np.bool_)
         for name, towards in ((INTERFACE, 1), (COLLECTOR_FACE, -1)):
             if name in self.scene.surfaces:
                 height = face_height(self.scene, name, rows=rows, cols=cols)
-                out |= np.float32(towards * self.scene.side) * (z - height) > -BESIDE_PX
+                _mark_beside(out, z0, height, np.float32(towards * self.scene.side))
         return out
 
     def rim(self, box: Box) -> NDArray[np.bool_]:
@@ -94,6 +96,47 @@ class Ground:
         z = np.arange(z0, z1)
         ends = (z == 0) | (z == self.scene.shape[0] - 1)
         return np.asarray(column[None] | ends[:, None, None])
+
+
+@numba.njit(cache=True, nogil=True)
+def _subtract(expected, grey, hosts, out):  # type: ignore[no-untyped-def]
+    nz, ny, nx = out.shape
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                value = grey[z, y, x]
+                known = hosts[z, y, x] > 0 and np.isfinite(value)
+                out[z, y, x] = expected[z, y, x] - value if known else np.float32(0)
+
+
+@numba.njit(cache=True, nogil=True)
+def _mark_beside(out, z0, height, way):  # type: ignore[no-untyped-def]
+    nz, ny, nx = out.shape
+    for k in range(nz):
+        z = np.float32(z0 + k)
+        for y in range(ny):
+            for x in range(nx):
+                if way * (z - height[y, x]) > -BESIDE_PX:
+                    out[k, y, x] = True
+
+
+def first_row_of(ground: Ground) -> float:
+    """Detector row of slice 0 in voxels of the level that is worked on."""
+    return first_row(ground.path, level=ground.level)
+
+
+def first_row(path: Path, *, level: int) -> float:
+    """Detector row of slice 0 of a level of a volume, in its voxels; 0 is the middle of the first one."""
+    spec = volume.read_spec(path)
+    edge = 2**level
+    return float((spec.first_row + (spec.bin_px - 1) / (2 * spec.bin_px) + (edge - 1) / 2) / edge)
+
+
+def layers_of(ground: Ground, where: Slices) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Hosts and distance below the interface of a part; no grey value is read."""
+    box = box_of(where)
+    layer = hosts(ground.scene, box)
+    return layer, ground.below(box, layer)
 
 
 def box_of(where: Slices) -> Box:

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xctpipe import volume
 from xctpipe.blocks import Slices
 from xctpipe.ground import Ground, box_of
+from xctpipe.ground import first_row_of as first_row_of
 from xctpipe.measure.contact import N_LAYERS, Contact, add_to_band, chamber_columns, measure_contact, new_band
+from xctpipe.measure.faces import nak_height, real_area_um2
 from xctpipe.runfolder import write_bytes
 from xctpipe.segment.expected import face_height
-from xctpipe.segment.scene import COLLECTOR_FACE, INTERFACE
+from xctpipe.segment.scene import COLLECTOR_FACE, INTERFACE, Scene
 from xctpipe.stages import ScanWork
 
 MAP = "contact.npy"
@@ -106,12 +107,8 @@ def interface_row(work: ScanWork, ground: Ground) -> dict[str, Any] | None:
     if contact is None:
         return None
     _save(work, contact)
-    scene = ground.scene
-    face, voxel = scene.surfaces[INTERFACE], scene.voxel_um
-    slope = math.hypot(float(face.reference[1]), float(face.reference[2]))
-    height = math.nan
-    if COLLECTOR_FACE in scene.surfaces:
-        height = abs(float(face.reference[0] - scene.surfaces[COLLECTOR_FACE].reference[0])) * voxel
+    face, voxel = ground.scene.surfaces[INTERFACE], ground.scene.voxel_um
+    real_um2, nak_um = _area_and_height(ground.scene)
     return {
         "contact_frac": contact.contact_frac,
         "contact_low_frac": contact.contact_frac_low,
@@ -119,21 +116,31 @@ def interface_row(work: ScanWork, ground: Ground) -> dict[str, Any] | None:
         "area_um2": contact.area_um2,
         "blocked_um2": contact.blocked_um2,
         "footprint_um2": contact.footprint_um2,
-        "real_area_um2": contact.area_um2 * math.sqrt(1 + slope**2),
+        "real_area_um2": real_um2,
         "n_voids": contact.n_voids,
         "limit_radius_um": contact.limit_radius_um,
         "limit_height_um": contact.limit_height_um,
         "blind_um": contact.blind_um,
         "z_um": (float(face.reference[0]) + first_row_of(ground)) * voxel,
-        "nak_height_um": height,
+        "nak_height_um": nak_um,
     }
 
 
-def first_row_of(ground: Ground) -> float:
-    """Detector row of slice 0 in voxels of the level that is worked on."""
-    spec = volume.read_spec(ground.path)
-    edge = 2**ground.level
-    return float((spec.first_row + (spec.bin_px - 1) / (2 * spec.bin_px) + (edge - 1) / 2) / edge)
+def _area_and_height(scene: Scene) -> tuple[float, float]:
+    """Area of the interface as it is used, um^2, and mean height of the NaK, um; NaN where not in view."""
+    rows, cols = ((0, n) for n in scene.shape[1:])
+    heights = {
+        name: face_height(scene, name, rows=rows, cols=cols)
+        for name in (INTERFACE, COLLECTOR_FACE)
+        if name in scene.surfaces
+    }
+    inside = chamber_columns(scene.shape[1:], axis_px=scene.axis_px, view_px=scene.view_px)
+    face, voxel = heights[INTERFACE], scene.voxel_um
+    area = real_area_um2(face, inside=inside, voxel_um=voxel)
+    if COLLECTOR_FACE not in heights:
+        return area, math.nan
+    nak = nak_height(face, collector_px=heights[COLLECTOR_FACE], inside=inside, voxel_um=voxel)
+    return area, nak.mean_um
 
 
 def _save(work: ScanWork, contact: Contact) -> None:

@@ -84,8 +84,9 @@ def save_picture(work: ScanWork, ground: Ground) -> Path:
 
 
 def places(run_folder: Path, scans: Sequence[str]) -> list[str]:
-    """Where tables and pictures of a run are, a line each; nothing for what is not there."""
-    lines = []
+    """Where report, tables and pictures of a run are, a line each; nothing for what is not there."""
+    page = run_folder / "report.html"
+    lines = [f"report: {page}"] if page.exists() else []
     tables = sorted(path.name for path in (run_folder / "tables").glob("*.csv"))
     if tables:
         lines.append(f"tables: {run_folder / 'tables'}: {', '.join(tables)}")

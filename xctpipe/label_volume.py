@@ -83,11 +83,13 @@ def write_labels(path: Path | str, source: LabelSource, *, place: Place | None =
         raise BadRecipe(f"{path} has no level {source.level}; it has 0 to {len(shapes) - 1}")
     with drafted(path.with_name(f"{path.name}.labels")) as draft:
         for name in NAMES:
-            _create(draft / name, name, image=path, source=source)
-        with progress("labels", total=sum(len(_tiles(shape)) for shape in shapes), unit="files") as bar:
+            legend, own = source.legends.get(name, Legend()), source.attributes
+            spec = {"dtype": _DTYPES[name], "how": "priority maximum"}
+            create_label(draft / name, image=path, legend=legend, level=source.level, attributes=own, **spec)
+        with progress("labels", total=sum(len(tiles_of(shape)) for shape in shapes), unit="files") as bar:
             for level, shape in enumerate(shapes):
                 task = _task(draft, source, shapes, level)
-                for _ in (place or in_this_process())(task, _tiles(shape)):
+                for _ in (place or in_this_process())(task, tiles_of(shape)):
                     bar.advance(1)
         _move_in(draft, path / "labels")
 
@@ -116,33 +118,43 @@ def _list(labels: Path, names: Sequence[str]) -> None:
     group.update_attributes({"ome": {"version": "0.5", "labels": list(names)}})
 
 
-def _create(folder: Path, name: str, *, image: Path, source: LabelSource) -> None:
-    """The empty arrays and metadata of one of the label images."""
+def create_label(
+    folder: Path,
+    *,
+    image: Path,
+    legend: Legend,
+    level: int,
+    dtype: str,
+    how: str,
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
+    """Metadata of the label image of a folder's name, worked on at this level, and its empty arrays.
+
+    `how` tells readers of the image how its coarser levels are made of finer ones.
+    """
     spec = volume.read_spec(image)
-    legend = source.legends.get(name, Legend())
     ome = zarr.open_group(str(image), mode="r", use_consolidated=False).attrs["ome"]
-    scales = {**ome["multiscales"][0], "name": name, "type": "priority maximum"}
-    attributes = {
+    whole = {
         "ome": {
             "version": "0.5",
             "_creator": {"name": "xctpipe", "version": __version__},
-            "multiscales": [scales],
-            "image-label": _image_label(legend),
+            "multiscales": [{**ome["multiscales"][0], "name": folder.name, "type": how}],
+            "image-label": image_label(legend),
         },
         "xctpipe": {
-            **source.attributes,
-            "level": source.level,
+            **(attributes or {}),
+            "level": level,
             "pixel_um": spec.pixel_um,
             "names": {str(code): text for code, text in legend.names.items()},
         },
     }
-    json.dumps(attributes, allow_nan=False)
-    group = zarr.create_group(str(folder), attributes=attributes)
-    for level, shape in enumerate(volume.level_shapes(spec)):
+    json.dumps(whole, allow_nan=False)
+    group = zarr.create_group(str(folder), attributes=whole)
+    for number, shape in enumerate(volume.level_shapes(spec)):
         group.create_array(
-            str(level),
+            str(number),
             shape=shape,
-            dtype=_DTYPES[name],
+            dtype=dtype,
             chunks=(_CHUNK_EDGE,) * 3,
             shards=_shard(shape),
             compressors=shards.compressor(),
@@ -151,8 +163,8 @@ def _create(folder: Path, name: str, *, image: Path, source: LabelSource) -> Non
         )
 
 
-def _image_label(legend: Legend) -> dict[str, Any]:
-    """Colours and properties, both for the same numbers, without which readers refuse them."""
+def image_label(legend: Legend) -> dict[str, Any]:
+    """Colours and properties as metadata, both for the same numbers, without which readers refuse them."""
     codes = sorted({*legend.names, *legend.properties, *legend.colours})
     names = {code: {"name": name} for code, name in legend.names.items()}
     return {
@@ -179,7 +191,7 @@ def _shard(shape: Shape) -> Shape:
     return _CHUNK_EDGE, y, x
 
 
-def _tiles(shape: Shape) -> list[Box]:
+def tiles_of(shape: Shape) -> list[Box]:
     """The part of a level in each of its files."""
     spans = [
         [(a, min(a + edge, n)) for a in range(0, n, edge)]
@@ -235,10 +247,11 @@ class _Repeated:
         n = self.times
         phases, objects = self.read(slices_of(tuple((a // n, -(-b // n)) for a, b in box)))  # type: ignore[arg-type]
         part = tuple(slice(a % n, a % n + b - a) for a, b in box)
-        return _repeated(phases, n)[part], _repeated(objects, n)[part]
+        return repeated(phases, n)[part], repeated(objects, n)[part]
 
 
-def _repeated(labels: NDArray[Any], times: int) -> NDArray[Any]:
+def repeated(labels: NDArray[Any], times: int) -> NDArray[Any]:
+    """Each voxel so many times along each axis."""
     if times == 1:
         return labels
     for axis in range(3):
@@ -369,16 +382,19 @@ def label_attributes(path: Path | str, name: str) -> dict[str, Any]:
 
 def has_labels(path: Path | str) -> bool:
     """Whether the volume has whole labels of ours."""
+    return set(NAMES) <= set(listed_labels(path))
+
+
+def listed_labels(path: Path | str) -> tuple[str, ...]:
+    """Names of the label images of a volume, those that others put there among them."""
     try:
-        listed = zarr.open_group(str(Path(path) / "labels"), mode="r", use_consolidated=False).attrs["ome"][
-            "labels"
-        ]
+        group = zarr.open_group(str(Path(path) / "labels"), mode="r", use_consolidated=False)
+        return tuple(group.attrs["ome"]["labels"])
     except (FileNotFoundError, KeyError, ValueError):
-        return False
-    return set(NAMES) <= set(listed)
+        return ()
 
 
 def _open(path: Path | str, name: str) -> Any:
-    if not has_labels(path) or name not in NAMES:
+    if name not in listed_labels(path):
         raise BadRecipe(f"{path}: no labels {name!r} there; run the stage segment first")
     return zarr.open_group(str(Path(path) / "labels" / name), mode="r", use_consolidated=False)

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from xctpipe.amounts import BALANCE_COLUMNS, PHASE_COLUMNS, balance_row, phase_rows
 from xctpipe.blocks import Block, block_shape, blocks_of, run_blocks
-from xctpipe.ground import Ground
+from xctpipe.ground import Ground, first_row_of
 from xctpipe.interface import COLUMNS as INTERFACE_COLUMNS
-from xctpipe.interface import first_row_of, interface_row
+from xctpipe.interface import interface_row
 from xctpipe.label_picture import save_picture
 from xctpipe.label_volume import label_attributes, read_labels
 from xctpipe.measure.fill import settled
 from xctpipe.measure.inventory import add_up, inventory_sums
 from xctpipe.measure.percolation import CrackVoxels, Percolation, connecting, crack_voxels, percolation_of
 from xctpipe.measure.regions import CRACKS, HALO_PX, Context, Inventory, Patch, Region
-from xctpipe.measure.registry import Gathered, Part, gather_block, merge, registered, table_of
+from xctpipe.measure.registry import Gathered, Part, gather_block, merge, table_of
 from xctpipe.recipe import Recipe
 from xctpipe.repeats import check_repeats
 from xctpipe.runfolder import ScanFolder
@@ -196,12 +196,14 @@ def _region(task: _Gather | _Ways, block: Block) -> Region | None:
     """A block as measures see it; None where no object is near."""
     z, y, x = block.around
     objects = read_labels(task.labels, "objects", level=task.ground.level, z=z, y=y, x=x)
-    if not objects.any():
+    near = block.near(objects, HALO_PX)
+    if near is None:
         return None
-    looked = task.ground.look(block.around)
-    origin = (z.start, y.start, x.start)
+    block, part = near
+    grey, usual, hosts = task.ground.compared(block.around)
+    origin = (block.around[0].start, block.around[1].start, block.around[2].start)
     return Region(
-        Patch(looked.grey, looked.expected, objects, looked.hosts, origin, block.trim), task.context
+        Patch(grey, usual, np.ascontiguousarray(objects[part]), hosts, origin, block.trim), task.context
     )
 
 
@@ -257,8 +259,3 @@ def _write_rest(
     contact = interface_row(work, ground)
     rows = [contact] if contact else []
     update_table(tables / "interface.csv", work.name, rows, columns=INTERFACE_COLUMNS, scans=work.scans)
-
-
-def measured_columns() -> tuple[str, ...]:
-    """Columns of the table `objects` after the scan's name."""
-    return ("object", "kind", *registered(), "percolates")

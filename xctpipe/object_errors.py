@@ -6,7 +6,7 @@ A row is about an object of the reference and the one that was taken for it, abo
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from xctpipe.agreement import Finding, LabelSums, Thing, ball_radius, finding, matched, pieces
@@ -26,6 +26,7 @@ COLUMNS = (
     "volume_high_um3",
     "count_volume_um3",
     "reference_volume_um3",
+    "n_joined",
     "volume_error_frac",
     "count_volume_error_frac",
     "covered",
@@ -46,14 +47,18 @@ COLUMNS = (
 )
 """Of the table of objects.
 
-`covered`: the reference's volume lies between low and high. `radius_px`: of the ball of the reference's
-volume, of the object's where there is no reference. `precision`, `recall` and `f1`: of a crack's voxels, with
-a tolerance of one. `n_pieces`, `pieces_volume_um3`: objects that overlap this one of the reference more than
-any other. `truncated`: by the view, on either side. `cut`: part of it is not compared."""
+`n_joined`: objects of the reference that one object covers; they touch, and the one it was matched with
+stands for all, with the sum of their volumes. `covered`: the reference's volume lies between low and high.
+`radius_px`: of the ball of the reference's volume, of the object's where there is no reference. `precision`,
+`recall` and `f1`: of a crack's voxels, with a tolerance of one. `n_pieces`, `pieces_volume_um3`: objects that
+overlap this one of the reference more than any other. `truncated`: by the view, on either side. `cut`: part
+of it is not compared."""
 
 _CRACKS = ("crack", "crack_filled")
 # of an object's voxels: more than this out of the other's view, and its volume is not that of the same thing
 _MOST_UNSEEN_FRAC = 0.02
+# of an object of the reference: more than this in another's, and it is part of that
+_COVERED_FRAC = 0.5
 
 
 def object_rows(
@@ -87,6 +92,7 @@ def object_rows(
         [_thing(row) for row in theirs.values()],
         overlaps=sums.overlaps,
     )
+    joined = _join(theirs, pairs, sums)
     broken = pieces(sums.overlaps)
     made = [_row(scan, mine[i], theirs[j], voxel_um) for i, j in pairs.items()]
     made += [_row(scan, None, row, voxel_um) for j, row in theirs.items() if j not in pairs.values()]
@@ -97,10 +103,32 @@ def object_rows(
         row |= {
             "n_pieces": len(parts) if number is not None else None,
             "pieces_volume_um3": sum(mine[i].get("volume_um3") or 0.0 for i in parts) if parts else None,
-            "cut": _is_cut(number, sums, sizes[number], open_ends=open_ends),
+            "cut": any(
+                _is_cut(each, sums, sizes[each], open_ends=open_ends) for each in joined.get(number, [number])
+            ),
+            "n_joined": None if number is None else len(joined.get(number, [number])),
             **_crack_scores(row, sums),
         }
     return sorted(made, key=_order)
+
+
+def _join(theirs: dict[int, Row], pairs: Mapping[int, int], sums: LabelSums) -> dict[int, list[int]]:
+    """Make one of what one object covers, in place: numbers of the parts, by that which stands for them."""
+    taken, found = set(pairs.values()), dict[int, list[int]]()
+    for (i, k), count in sorted(sums.overlaps.items()):
+        j = pairs.get(i)
+        if j is None or k not in theirs or k in taken or count <= _COVERED_FRAC * sums.reference_sizes[k]:
+            continue
+        if theirs[k]["kind"] in _CRACKS or family(theirs[k]["kind"]) != family(theirs[j]["kind"]):
+            continue
+        found.setdefault(j, [j]).append(k)
+    for j, numbers in found.items():
+        parts = [theirs.pop(k) for k in numbers]
+        theirs[j] = parts[0] | {
+            "volume_um3": sum(part.get("volume_um3") or 0.0 for part in parts),
+            "truncated": any(part.get("truncated") for part in parts),
+        }
+    return found
 
 
 def _order(row: Row) -> tuple[Any, ...]:
@@ -189,10 +217,10 @@ def summary(rows: Sequence[Row]) -> Row:
     true = sum(row["reference_volume_um3"] for row in known)
     covered = [row["covered"] for row in whole if row["covered"] is not None]
     return {
-        "n_reference": sum(row["reference_object"] is not None for row in rows),
-        "n_found": len(pairs),
+        "n_reference": sum(row["n_joined"] or 0 for row in rows),
+        "n_found": sum(row["n_joined"] for row in pairs),
         "n_only_here": sum(row["reference_object"] is None for row in rows),
-        "n_same_kind": sum(row["kind"] == row["reference_kind"] for row in pairs),
+        "n_same_kind": sum(row["n_joined"] for row in pairs if row["kind"] == row["reference_kind"]),
         "volume_error_frac": _median(known, "volume_error_frac", abs),
         "volume_bias_frac": sum(row["volume_um3"] for row in known) / true - 1 if true else None,
         "count_volume_error_frac": _median(known, "count_volume_error_frac", abs),

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xctpipe import volume
-from xctpipe.blocks import Block, Scratch, Slices, block_shape, blocks_of, run_blocks, scratch
+from xctpipe.blocks import Block, Scratch, Slices, block_shape, blocks_of, run_blocks, scratch, widened
 from xctpipe.components import Components, Labels
 from xctpipe.forest_file import load_forest
-from xctpipe.ground import Ground, Looked, box_of
+from xctpipe.ground import Ground, Looked, box_of, layers_of
 from xctpipe.labelling import Work, label
 from xctpipe.segment import chips
 from xctpipe.segment.candidates import (
@@ -26,9 +26,9 @@ from xctpipe.segment.candidates import (
     without_slack,
 )
 from xctpipe.segment.codes import PHASES
-from xctpipe.segment.expected import hosts
 from xctpipe.segment.features import HALO_PX, Features, Patch, gather_features
 from xctpipe.segment.forest import Forest, relative
+from xctpipe.segment.paint import drawn
 from xctpipe.segment.scene import LIQUID, SOLID, Scene
 from xctpipe.segment.smooth import reach_px, smooth
 from xctpipe.sight import materials_of
@@ -141,14 +141,24 @@ class Passes:
         )
         return labels, found
 
-    def features(
-        self, objects: Scratch, candidates: Scratch, *, n: int, outlines: NDArray[np.float32] | None = None
-    ) -> Features:
-        """Features of all components; within their outlines, where these are known."""
-        task = _Features(self.ground, objects, candidates, outlines)
-        name = "extent of objects" if outlines is None else "shape of objects"
-        results = run_blocks(task, self.blocks(_MARGIN_PX), name=name, **self._kept(objects))
-        return Features.merged(results, n=n)
+    def extent(self, found: "Found", *, n: int) -> tuple[Features, "Near"]:
+        """Features of all components, and what the passes that follow must know of their surroundings."""
+        blocks = self.blocks(_MARGIN_PX)
+        near = Near(*(self._scratch(name, np.float32, blocks) for name in ("score", "residual")))
+        results = run_blocks(
+            _Extent(self.ground, found, near),
+            blocks,
+            name="extent of objects",
+            **self._kept(found.objects, near.score, near.residual),
+        )
+        return Features.merged(results, n=n), near
+
+    def shape_features(self, found: "Found", near: "Near", outlines: NDArray[np.float32]) -> Features:
+        """Features of all components within their outlines (component + 1,), of none first."""
+        task = _Shape(self.ground, found, near, outlines)
+        kept = self._kept(found.objects, near.score, near.residual)
+        results = run_blocks(task, self.blocks(HALO_PX), name="shape of objects", **kept)
+        return Features.merged(results, n=len(outlines) - 1)
 
     def chips(self, objects: Scratch, kinds: NDArray[np.uint8]) -> tuple[Scratch, Components]:
         """Pieces of NASICON that voids cut off."""
@@ -180,11 +190,11 @@ class Passes:
         path = self.folder / f"{name}.zarr"
         return scratch(path, shape=self.shape, dtype=dtype, edge=_edge_of(blocks), fingerprint=self.mark)
 
-    def _kept(self, array: Scratch) -> dict[str, Any]:
+    def _kept(self, *arrays: Scratch) -> dict[str, Any]:
         return {
             "place": self.work.place,
             "done": self.folder / "done",
-            "fingerprint": [self.mark, array.token],
+            "fingerprint": [self.mark, *(array.token for array in arrays)],
         }
 
 
@@ -241,43 +251,120 @@ class _Seeds:
         return {"seeds": np.bincount(seeds, minlength=n + 1)[1:]}
 
 
-@dataclass(frozen=True, eq=False)
-class _Features:
-    ground: Ground
+@dataclass(frozen=True)
+class Found:
+    """Components on disk, and the candidates that they are made of."""
+
     objects: Scratch
     candidates: Scratch
-    outlines: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Near:
+    """On disk: score of the voxels of objects, and residual of those within two voxels; 0 elsewhere.
+
+    All that later passes must know of the grey values, which are read and smoothed once.
+    """
+
+    score: Scratch
+    residual: Scratch
+
+    def write(self, block: Block, cut: Block, patch: Patch) -> None:
+        """Write the core of a block, of which `cut` is the part that holds objects, seen as a patch."""
+        core = patch.core
+        inner = tuple(slice(a - p, b - p) for (a, b), (p, _) in zip(cut.core, block.core, strict=True))
+        for array, near, values in (
+            (self.score, patch.objects[core], patch.score[core]),
+            (self.residual, patch.owner, patch.residual[core]),
+        ):
+            out = np.zeros(block.shape, np.float32)
+            np.copyto(out[inner], values, where=near > 0)
+            array.write(block, out)
+
+
+@dataclass(frozen=True, eq=False)
+class _Extent:
+    ground: Ground
+    found: Found
+    near: Near
 
     def __call__(self, block: Block) -> dict[str, Any]:
-        objects = self.objects.read(block.around)
-        if not objects.any():
+        objects = self.found.objects.read(block.around)
+        near = block.near(objects, _MARGIN_PX)
+        if near is None:
             return {"ids": np.zeros(0, np.int64)}
-        looked = self.ground.look(block.around)
-        box = box_of(block.around)
+        cut, part = near
+        looked = self.ground.look(cut.around)
         score = score_of(self.ground, looked)
-        if self.outlines is not None:
-            objects = np.where(score >= self.outlines[objects], objects, 0)
-        patch = Patch(
-            objects=objects,
-            seeds=np.asarray(self.candidates.read(block.around) & SEED > 0),
-            residual=looked.residual,
-            score=score,
-            hosts=looked.hosts,
-            below_px=looked.below_px,
-            counter_px=self.ground.to_counter(box),
-            rim=self.ground.rim(box),
-            first=(box[0][0], box[1][0], box[2][0]),
-            core=block.trim,
-            mu_cm1=mu_of(self.ground),
+        patch = _patch(
+            self.ground,
+            self.found,
+            cut,
+            objects=np.ascontiguousarray(objects[part]),
+            values=(looked.residual, score),
+            layers=(looked.hosts, looked.below_px),
         )
-        return gather_features(patch)
+        out = gather_features(patch)
+        self.near.write(block, cut, patch)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Shape:
+    ground: Ground
+    found: Found
+    near: Near
+    outlines: NDArray[np.float32]
+
+    def __call__(self, block: Block) -> dict[str, Any]:
+        objects = self.found.objects.read(block.around)
+        near = block.near(objects, HALO_PX)
+        if near is None:
+            return {"ids": np.zeros(0, np.int64)}
+        cut, part = near
+        score = self.near.score.read(cut.around)
+        objects = drawn(np.ascontiguousarray(objects[part]), score, outlines=self.outlines)
+        values = self.near.residual.read(cut.around), score
+        layers = layers_of(self.ground, cut.around)
+        return gather_features(
+            _patch(self.ground, self.found, cut, objects=objects, values=values, layers=layers)
+        )
+
+
+def _patch(
+    ground: Ground,
+    found: Found,
+    block: Block,
+    *,
+    objects: NDArray[np.int32],
+    values: tuple[NDArray[np.float32], NDArray[np.float32]],
+    layers: tuple[NDArray[np.uint8], NDArray[np.float32]],
+) -> Patch:
+    """What features are gathered from: `values` are residual and score, `layers` hosts and depths."""
+    box = box_of(block.around)
+    return Patch(
+        objects=objects,
+        seeds=np.asarray(found.candidates.read(block.around) & SEED > 0),
+        residual=values[0],
+        score=values[1],
+        hosts=layers[0],
+        below_px=layers[1],
+        counter_px=ground.to_counter(box),
+        rim=ground.rim(box),
+        first=(box[0][0], box[1][0], box[2][0]),
+        core=block.trim,
+        mu_cm1=mu_of(ground),
+    )
 
 
 def score_of(ground: Ground, looked: Looked) -> NDArray[np.float32]:
     """What outlines are drawn by: the smoothed residual over the level of the host."""
     mu = mu_of(ground)
-    level = np.where(looked.hosts == SOLID, np.float32(mu[0]), np.float32(mu[1]))
-    return np.asarray(smooth(looked.residual, sigma_px=SCORE_PX) / level, np.float32)
+    score = smooth(looked.residual, sigma_px=SCORE_PX)
+    table = np.full(256, mu[1], np.float32)
+    table[SOLID] = mu[0]
+    score /= table[looked.hosts]
+    return score
 
 
 def mu_of(ground: Ground) -> tuple[float, float]:
@@ -295,27 +382,11 @@ class _Left:
     kinds: NDArray[np.uint8]
 
     def __call__(self, where: Slices) -> NDArray[np.uint8]:
-        wide = tuple(
-            slice(max(part.start - chips.HALO_PX, 0), min(part.stop + chips.HALO_PX, n))
-            for part, n in zip(where, self.ground.scene.shape, strict=True)
-        )
-        around: Slices = (wide[0], wide[1], wide[2])
-        kinds = self.kinds[self.objects.read(around)]
-        layer = np.zeros(kinds.shape, np.uint8)
-        inner = tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(where, wide, strict=True))
-        hosts, below = layers_of(self.ground, where)
-        layer[inner] = hosts
-        depth = np.zeros(kinds.shape, np.float32)
-        depth[inner] = below
-        voids = np.isin(kinds, IN_SOLID).astype(np.uint8)
+        around, inner = widened(where, chips.HALO_PX, shape=self.ground.scene.shape)
+        voids = np.isin(self.kinds, IN_SOLID).astype(np.uint8)[self.objects.read(around)]
+        layer, depth = np.zeros(voids.shape, np.uint8), np.zeros(voids.shape, np.float32)
+        layer[inner], depth[inner] = layers_of(self.ground, where)
         return chips.solid_left(layer, voids, depth)[inner]
-
-
-def layers_of(ground: Ground, where: Slices) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Hosts and distance below the interface of a part; no grey value is read."""
-    box = box_of(where)
-    layer = hosts(ground.scene, box)
-    return layer, ground.below(box, layer)
 
 
 @dataclass(frozen=True, eq=False)

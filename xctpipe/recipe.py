@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
@@ -17,6 +17,7 @@ from xctpipe.settings import (
     Cell,
     Center,
     Compute,
+    Cycler,
     FlatFieldChoice,
     Measure,
     Phase,
@@ -47,6 +48,8 @@ class Recipe(Section):
     volume: Volume = Volume()
     cell: Cell | None = None
     """Needed for `padding = "cylinder"`; else what is absent is found or left out."""
+    cycler: Cycler | None = None
+    """Absent: no charge, current and voltage of scans; growth is per scan and per time."""
     segment: Segment = Segment()
     measure: Measure = Measure()
     compute: Compute = Compute()
@@ -96,6 +99,11 @@ def make_recipe(table: Mapping[str, Any], *, base: Path, origin: str = "recipe")
         raise BadRecipe(
             f"{origin}: reconstruct.padding = 'cylinder' completes rows from the known cell; give [cell] "
             "with bore_mm and wall_mm, or take padding = 'taper'"
+        )
+    if recipe.cycler is not None and (recipe.cell is None or recipe.cell.electrode_area_cm2 is None):
+        raise BadRecipe(
+            f"{origin}: cell.electrode_area_cm2 is missing: [cycler] counts charge per area of the "
+            "electrode; give it in [cell], e.g. electrode_area_cm2 = 0.1257 for a disc of 4 mm"
         )
     _check_distance(recipe, origin=origin)
     _check_weights(recipe, origin=origin)
@@ -160,13 +168,21 @@ def _resolve(recipe: Recipe, *, base: Path) -> Recipe:
     classifier = recipe.segment.classifier
     if classifier is not None:
         classifier = (base / classifier.expanduser()).resolve()
-    segment = recipe.segment.model_copy(update={"classifier": classifier})
-    return recipe.model_copy(update={"raw": raw, "run_folder": run_folder, "segment": segment})
+    resolved = {
+        "raw": raw,
+        "run_folder": run_folder,
+        "segment": recipe.segment.model_copy(update={"classifier": classifier}),
+    }
+    if recipe.cycler is not None:
+        files = tuple(str((base / Path(name).expanduser()).resolve()) for name in recipe.cycler.file)
+        resolved["cycler"] = recipe.cycler.model_copy(update={"file": files})
+    return recipe.model_copy(update=resolved)
 
 
 _HINTS = {
     "raw.energy_kev": "the photon energy in keV, e.g. energy_kev = 80.0",
     "raw.pixel_um": "the pixel size in micrometer, e.g. pixel_um = 1.3",
+    "cycler.file": 'the cycler\'s file, e.g. file = "plating.mpt"',
 }
 
 
@@ -186,6 +202,8 @@ def _fields(loc: list[int | str]) -> list[str]:
     model: type[BaseModel] = Recipe
     for part in loc:
         annotation = model.model_fields[str(part)].annotation
+        # a section that may be absent
+        annotation = next((each for each in get_args(annotation) if each is not type(None)), annotation)
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         model = annotation
@@ -201,11 +219,12 @@ def to_toml(recipe: Recipe) -> str:
 
 _OF_THE_TUBE = {"bore_mm", "wall_mm", "wall_formula", "wall_density_g_cm3"}
 """Keys of [cell] that reconstruction reads; labels and measures read the others."""
+_NOT_OF_THE_VOLUME = {"name", "run_folder", "compute", "cycler", "segment", "measure"}
 
 
 def what_matters(recipe: Recipe) -> dict[str, Any]:
     """Every setting that the volume depends on, as plain values: two recipes that agree give one volume."""
-    table = recipe.model_dump(mode="json", exclude={"name", "run_folder", "compute", "segment", "measure"})
+    table = recipe.model_dump(mode="json", exclude=_NOT_OF_THE_VOLUME)
     table["correct"] = [{"do": step.name, **step.params} for step in recipe.chain()]
     if recipe.cell is not None:
         known = recipe.cell.model_dump(mode="json", include=_OF_THE_TUBE)

@@ -60,4 +60,4 @@ def ground_of(work: ScanWork) -> Ground:
     source = work.mass or work.volume
     if same and (own.root / SCENE).exists():
         return Ground(source, int(record["result"]["level"]), read_values(own.root / SCENE))
-    return see(source, recipe=work.recipe)
+    return see(source, recipe=work.recipe, memory_bytes=work.memory_bytes)

@@ -11,39 +11,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from xctpipe.charging import check_cycler, write_scans
 from xctpipe.errors import BadRecipe
 from xctpipe.inputs import fingerprint
 from xctpipe.prepare import Prepared
 from xctpipe.recipe import Recipe, what_matters
-from xctpipe.runfolder import RUN_RECORD, read_json, scan_folder, write_json, write_table
+from xctpipe.runfolder import RUN_RECORD, read_json, scan_folder, write_json
 from xctpipe.scan import Scan
 
 log = logging.getLogger(__name__)
 
 LIBRARIES = ("xctpipe", "numpy", "scipy", "numba", "h5py", "zarr", "dask", "algotom", "scikit-image")
 
-SCAN_COLUMNS = (
-    "scan",
-    "start_time",
-    "time_s",
-    "center_px",
-    "center_uncertainty_px",
-    "center_confidence",
-    "center_from_first_px",
-    "tilt_deg",
-    "n_frames",
-    "n_bad_frames",
-    "noise_cm1",
-    "resolution_um",
-    "pixel_um",
-    "bin_px",
-    "energy_kev",
-    "charge_mah_cm2",
-    "current_ma_cm2",
-    "voltage_v",
-    "n_warnings",
-)
-"""Charge, current and voltage stay empty without a cycler file."""
 MOVED_PX = 1.0
 MOVED_SIGMAS = 4.0
 UNSURE_MOVED_PX = 0.5
@@ -64,10 +43,24 @@ class RunRecord:
     root: Path
     content: dict[str, Any]
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    recipe: Recipe | None = None
+    told: set[str] = field(default_factory=set)
+    """What was said of the cycler already."""
 
     @classmethod
     def begin(cls, recipe: Recipe, *, names: Sequence[str], fresh: bool) -> "RunRecord":
-        """A record of these scans; what an earlier run knew of them stays, unless `fresh`."""
+        """A record of these scans; what an earlier run knew of them stays, unless `fresh`.
+
+        What is wrong with the cycler's files is told now: hours later would be too late.
+
+        Raises
+        ------
+        BadRecipe
+            If there is no such file of the cycler.
+        """
+        wrong = check_cycler(recipe)
+        for text in wrong:
+            log.warning("%s", text)
         old = {} if fresh else (read_json(recipe.run_folder / RUN_RECORD) or {}).get("scans", {})
         content = {
             "name": recipe.name,
@@ -79,7 +72,7 @@ class RunRecord:
                 name: {"stage": "reconstruct", "status": "waiting", **old.get(name, {})} for name in names
             },
         }
-        record = cls(recipe.run_folder, content)
+        record = cls(recipe.run_folder, content, recipe=recipe, told=set(wrong))
         record.rows = {name: old[name]["row"] for name in names if "row" in old.get(name, {})}
         record._save()
         return record
@@ -153,14 +146,12 @@ class RunRecord:
         self._update(name, stages={**known, stage: {"at": now(), **values}})
 
     def write_scans_table(self) -> None:
-        """Write `tables/scans.csv`: one row per scan, time counted from the first."""
-        starts = [datetime.fromisoformat(t) for row in self.rows.values() if (t := row["start_time"])]
-        for row in self.rows.values():
-            if row["start_time"]:
-                since = datetime.fromisoformat(row["start_time"]) - min(starts)
-                row["time_s"] = since.total_seconds()
+        """Write `tables/scans.csv`: one row per scan, time from the first; and those of the cycler."""
         rows = [self.rows[name] for name in self.content["scans"] if name in self.rows]
-        write_table(self.root / "tables" / "scans.csv", rows, columns=SCAN_COLUMNS)
+        for text in write_scans(self.root, rows, recipe=self.recipe):
+            if text not in self.told:
+                log.warning("%s", text)
+            self.told.add(text)
 
     def _update(self, name: str, **values: Any) -> None:
         self.content["scans"][name].update(values)
@@ -272,7 +263,18 @@ def _row(prepared: Prepared) -> dict[str, Any]:
         "n_bad_frames": int((~survey.good).sum()),
         "noise_cm1": found.noise_cm1,
         "resolution_um": found.resolution_um,
+        "rings_before_cm1": found.rings_before_cm1,
+        "rings_after_cm1": found.rings_after_cm1,
         "pixel_um": scan.pixel_um,
         "bin_px": survey.bin_px,
         "energy_kev": scan.energy_kev,
+        **_duration(scan),
     }
+
+
+def _duration(scan: Scan) -> dict[str, Any]:
+    """How long a scan takes: of its time stamps, or without pauses between frames."""
+    each_s = scan.interval_s or scan.exposure_s
+    if each_s is None:
+        return {}
+    return {"duration_s": each_s * scan.shape[0], "end_from": "frames" if scan.interval_s else "exposure"}

@@ -22,6 +22,7 @@ from xctpipe import inputs
 from xctpipe.blocks import Place, in_this_process
 from xctpipe.conveyor import Job, run_lane
 from xctpipe.errors import BadRecipe, BadScan, NoCell, UserError, nearest
+from xctpipe.following import finish, in_time
 from xctpipe.formats import Found
 from xctpipe.machine import set_threads, usable_cpus
 from xctpipe.measuring import measure
@@ -30,16 +31,20 @@ from xctpipe.prepare import Prepared, describe, discard_staged, memory_bytes, pr
 from xctpipe.progress import Bar, progress
 from xctpipe.recipe import Recipe, to_toml
 from xctpipe.record import RunRecord, known_scans
-from xctpipe.runfolder import locked, scan_folder, write_text
+from xctpipe.runfolder import ScanFolder, locked, scan_folder, write_text
 from xctpipe.scan import Scan
 from xctpipe.segmentation import segment
 from xctpipe.stages import (
     MEASURE,
     RECONSTRUCT,
+    REPORT,
     SEGMENT,
     STAGES,
+    TRACK,
     ScanWork,
+    SeriesWork,
     check_labels_fit,
+    done_record,
     is_done,
     set_done,
 )
@@ -58,6 +63,9 @@ class Outcome:
 
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    """Scans, and stages of the series, with the reason."""
+    unlabelled: dict[str, str] = field(default_factory=dict)
+    """Scans that show nothing of the cell."""
 
 
 def check_stages(wanted: Sequence[str]) -> None:
@@ -115,6 +123,10 @@ class _Series:
         for index, name in enumerate(self.names):
             try:
                 self._one(name, index)
+            except NoCell as err:
+                outcome.unlabelled[name] = str(err)
+                outcome.done.append(name)
+                log.warning("%s: not labelled: %s", name, err)
             except UserError as err:
                 # a recipe that fits other scans is not wrong: it is this scan that is odd
                 if isinstance(err, BadRecipe) and not outcome.done:
@@ -123,7 +135,29 @@ class _Series:
                 outcome.failed[name] = str(err)
             else:
                 outcome.done.append(name)
+        outcome.failed |= self._finish(outcome)
         return outcome
+
+    def _finish(self, outcome: Outcome) -> dict[str, str]:
+        """The stages of the whole series; what failed."""
+        wanted = [stage for stage in (TRACK, REPORT) if stage in self.stages]
+        if not wanted:
+            return {}
+        names = in_time(self.names, self.record.rows)
+        works = [_work(self.recipe, name, client=self.client, names=self.names) for name in names]
+        scans = [work for work in works if done_record(ScanFolder(work.folder), MEASURE) is not None]
+        why = {**outcome.unlabelled, **outcome.failed}
+        missing = {name: why.get(name, "not measured") for name in names}
+        for work in scans:
+            missing.pop(work.name)
+        return finish(
+            SeriesWork(
+                tuple(scans), self.recipe, works[0].place, works[0].threads, works[0].memory_bytes, missing
+            ),
+            wanted,
+            asked=self.asked,
+            fresh=self.fresh,
+        )
 
     def _one(self, name: str, index: int) -> None:
         if RECONSTRUCT in self.stages:
@@ -140,8 +174,8 @@ class _Series:
                 self._later(MEASURE, measure, name)
         except NoCell as err:
             if self.asked:
-                raise
-            log.warning("%s: not labelled: %s", name, err)
+                raise BadScan(str(err)) from err
+            raise
 
     def _later(self, stage: str, do: Callable[[ScanWork], Mapping[str, Any]], name: str) -> None:
         start = time.monotonic()

@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 
 from xctpipe.runfolder import write_bytes
-from xctpipe.segment.candidates import Thresholds
 from xctpipe.segment.scene import Level, Scene, Surface
 
-_TYPES: dict[str, type] = {each.__name__: each for each in (Level, Scene, Surface, Thresholds)}
+_TYPES: dict[str, type] = {each.__name__: each for each in (Level, Scene, Surface)}
 _TYPE, _ARRAY, _TUPLE, _MAP = "type", "array", "tuple", "map"
 
 
 def write_values(path: Path, value: Any) -> None:
-    """Write a frozen value of the segmentation (`Scene`, `Thresholds`, ...) whole or not at all."""
+    """Write a frozen value of the segmentation (`Scene`, `Level`, `Surface`) whole or not at all."""
     arrays: dict[str, Any] = {}
     tree = _flat(value, arrays)
     content = io.BytesIO()

@@ -12,35 +12,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xctpipe.blocks import Scratch, Slices
+from xctpipe.blocks import Scratch, Slices, widened
 from xctpipe.components import Components
-from xctpipe.ground import Ground
+from xctpipe.ground import Ground, layers_of
 from xctpipe.label_volume import LabelSource, Legend, ReadLabels, write_labels
-from xctpipe.passes import SCORE_PX, Passes, layers_of, score_of, thresholds_of
+from xctpipe.passes import Found, Passes, thresholds_of
 from xctpipe.scene_file import write_values
 from xctpipe.segment import chips
-from xctpipe.segment.candidates import (
-    SOLID_VOID,
-    Thresholds,
-)
+from xctpipe.segment.candidates import SOLID_VOID
 from xctpipe.segment.classes import kept, kinds_of, touching
 from xctpipe.segment.codes import COLOURS, KINDS, PHASES, PRIORITY
 from xctpipe.segment.features import Features, grown
-from xctpipe.segment.scene import COLLECTOR, COUNTER, LIQUID, SOLID
-from xctpipe.segment.smooth import reach_px
+from xctpipe.segment.paint import drawn, paint, phases_of
+from xctpipe.segment.scene import SOLID
 from xctpipe.sight import see
 from xctpipe.stages import ScanWork
 
 log = logging.getLogger(__name__)
 
-SCENE, THRESHOLDS = "scene.npz", "thresholds.npz"
+SCENE = "scene.npz"
 _LEAST_OUTLINE = 0.3
-_HOST_PHASE = {
-    SOLID: PHASES["nasicon"],
-    LIQUID: PHASES["nak"],
-    COLLECTOR: PHASES["collector"],
-    COUNTER: PHASES["counter_electrode"],
-}
 
 
 def segment(work: ScanWork) -> dict[str, Any]:
@@ -52,13 +43,11 @@ def segment(work: ScanWork) -> dict[str, Any]:
     are told the user.
     """
     source = work.mass or work.volume
-    ground = see(source, recipe=work.recipe)
+    ground = see(source, recipe=work.recipe, memory_bytes=work.memory_bytes)
     for note in ground.scene.notes:
         log.info("%s: %s", work.name, note)
-    thresholds = thresholds_of(ground, work)
     write_values(work.folder / SCENE, ground.scene)
-    write_values(work.folder / THRESHOLDS, thresholds)
-    passes = Passes(work, ground, thresholds)
+    passes = Passes(work, ground, thresholds_of(ground, work))
     read, found = find_labels(passes)
     _write(work, read, level=ground.level)
     return found
@@ -68,17 +57,19 @@ def find_labels(passes: Passes) -> tuple[ReadLabels, dict[str, Any]]:
     """A reader of the labels of what is passed over, and what `segment` returns about them."""
     ground, work = passes.ground, passes.work
     candidates = passes.candidates()
-    objects, found = passes.components(candidates)
-    features = passes.features(objects, candidates, n=found.n)
-    outlines = _outlines(features, found.code)
-    features = passes.features(objects, candidates, n=found.n, outlines=outlines)
+    objects, components = passes.components(candidates)
+    found = Found(objects, candidates)
+    features, near = passes.extent(found, n=components.n)
+    outlines = _outlines(features, components.code)
+    features = passes.shape_features(found, near, outlines)
     blind = work.recipe.segment.blind_px
-    kinds = kinds_of(features, found.code, blind_px=blind)
-    large = kept(features, found.code, blind_px=blind, axis_px=ground.scene.axis_px)
+    kinds = kinds_of(features, components.code, blind_px=blind)
+    large = kept(features, components.code, blind_px=blind, axis_px=ground.scene.axis_px)
     pieces, cut_off = passes.chips(objects, kinds)
-    order = _Order.of(found, cut_off, keep=large)
-    final = _Final(ground, objects, pieces, order, kinds, outlines)
-    return final, _summary(ground, passes.thresholds, features, order, kinds, cut_off)
+    order = _Order.of(components, cut_off, keep=large)
+    codes = np.concatenate([[0], kinds]).astype(np.uint8)
+    final = _Final(ground, objects, near.score, pieces, order, codes, outlines)
+    return final, _summary(ground, features, order, kinds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,65 +104,46 @@ class _Final:
 
     ground: Ground
     objects: Scratch
+    score: Scratch
     pieces: Scratch
     order: _Order
     kinds: NDArray[np.uint8]
+    """Phase of each component, of none first."""
     outlines: NDArray[np.float32]
 
     def __call__(self, where: Slices) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-        layer, _ = layers_of(self.ground, where)
-        phases = np.zeros(layer.shape, np.uint8)
-        for host, phase in _HOST_PHASE.items():
-            phases[layer == host] = phase
-        ids = np.zeros(layer.shape, np.int32)
-        self._add_chips(where, phases, ids)
-        self._add_objects(where, phases, ids)
+        layer, below = layers_of(self.ground, where)
+        phases, ids = phases_of(layer), np.zeros(layer.shape, np.int32)
+        self._add_chips(where, phases, ids, near=(layer == SOLID) & (below < chips.FROM_PX))
+        objects = self.objects.read(where)
+        if objects.any():
+            within = drawn(objects, self.score.read(where), outlines=self.outlines)
+            paint(within, kinds=self.kinds, numbers=self.order.objects, phases=phases, ids=ids)
         return phases, ids
 
-    def _add_objects(self, where: Slices, phases: NDArray[np.uint8], ids: NDArray[np.int32]) -> None:
-        objects = self.objects.read(where)
-        if not objects.any():
-            return
-        numbers = self.order.objects[objects]
-        drawn = (numbers > 0) & (self.score(where) >= self.outlines[objects])
-        phases[drawn] = np.concatenate([[0], self.kinds]).astype(np.uint8)[objects[drawn]]
-        ids[drawn] = numbers[drawn]
+    def _add_chips(
+        self, where: Slices, phases: NDArray[np.uint8], ids: NDArray[np.int32], *, near: NDArray[np.bool_]
+    ) -> None:
+        """Chips with their skin beside voids, and the NASICON above them, too near the surface to be told.
 
-    def score(self, where: Slices) -> NDArray[np.float32]:
-        margin = reach_px(SCORE_PX)
-        wide = tuple(
-            slice(max(part.start - margin, 0), min(part.stop + margin, n))
-            for part, n in zip(where, self.ground.scene.shape, strict=True)
-        )
-        looked = self.ground.look((wide[0], wide[1], wide[2]))
-        inner = tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(where, wide, strict=True))
-        return score_of(self.ground, looked)[inner]
-
-    def _add_chips(self, where: Slices, phases: NDArray[np.uint8], ids: NDArray[np.int32]) -> None:
-        """Chips with their skin beside voids, and the NASICON above them, too near the surface to be told."""
+        Parameters
+        ----------
+        near : NASICON so near to the surface.
+        """
         reach = int(np.ceil(chips.FROM_PX)) + 1
-        wide = [
-            slice(max(part.start - margin, 0), min(part.stop + margin, n))
-            for part, margin, n in zip(where, (reach + 1, 1, 1), self.ground.scene.shape, strict=True)
-        ]
-        pieces = self.pieces.read((wide[0], wide[1], wide[2]))
+        wide, (inner, y, x) = widened(where, (reach + 1, 1, 1), shape=self.ground.scene.shape)
+        pieces = self.pieces.read(wide)
         if not pieces.any():
             return
-        inner, y, x = (slice(p.start - w.start, p.stop - w.start) for p, w in zip(where, wide, strict=True))
         pieces = grown(pieces)[:, y, x]
         found = pieces[inner].copy()
         solid = phases == PHASES["nasicon"]
         for step in range(1, reach + 1):
             start = inner.start + step * self.ground.scene.side
             rows = np.clip(np.arange(start, start + len(found)), 0, len(pieces) - 1)
-            near = (found == 0) & solid & (self.near_surface(where))
-            found = np.where(near, pieces[rows], found)
+            found = np.where((found == 0) & solid & near, pieces[rows], found)
         chip = (found > 0) & solid
         phases[chip], ids[chip] = PHASES["chip"], self.order.chips[found[chip]]
-
-    def near_surface(self, where: Slices) -> NDArray[np.bool_]:
-        layer, below = layers_of(self.ground, where)
-        return np.asarray((layer == SOLID) & (below < chips.FROM_PX))
 
 
 def _write(work: ScanWork, final: ReadLabels, *, level: int) -> None:
@@ -182,14 +154,7 @@ def _write(work: ScanWork, final: ReadLabels, *, level: int) -> None:
     write_labels(work.volume, source, place=work.place)
 
 
-def _summary(
-    ground: Ground,
-    thresholds: Thresholds,
-    features: Features,
-    order: _Order,
-    kinds: NDArray[np.uint8],
-    cut_off: Components,
-) -> dict[str, Any]:
+def _summary(ground: Ground, features: Features, order: _Order, kinds: NDArray[np.uint8]) -> dict[str, Any]:
     names = {code: name for name, code in PHASES.items()}
     touched = touching(features)
     objects = [

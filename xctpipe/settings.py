@@ -2,9 +2,11 @@
 
 import re
 from datetime import datetime
+from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
 
 from annotated_types import Ge, Gt, Le, Len
 from pydantic import (
@@ -218,6 +220,56 @@ class Cell(Section):
     wall_formula: str = "C19H12O3"
     """Chemical formula of the tube: PEEK."""
     wall_density_g_cm3: Positive = 1.31
+
+
+class CyclerColumns(Section):
+    """A word for each quantity of a cycler's file."""
+
+    time: str | None = None
+    voltage: str | None = None
+    current: str | None = None
+    charge: str | None = None
+
+    def given(self) -> dict[str, str]:
+        """Those that are there."""
+        return self.model_dump(exclude_none=True)
+
+
+class Cycler(Section):
+    """The cycler's files, which are joined to the scans by absolute time."""
+
+    file: Annotated[tuple[str, ...], Len(1)]
+    """A BioLogic .mpr or .mpt file or a CSV table, or several, or globs."""
+    time_zone: str | None = None
+    """Of clocks that name none, as "America/New_York"; absent: that of the scans' start times."""
+    clock_offset_s: float = 0.0
+    """Added to the cycler's clock, where it and that of the scans differ."""
+    start: datetime | None = None
+    """Start of a file that counts time from its start and does not say when that was."""
+    columns: CyclerColumns = CyclerColumns()
+    """Names of columns; absent: the usual ones."""
+    units: CyclerColumns = CyclerColumns()
+    """Units of columns whose names do not tell: s min h, V mV, mA A uA, mAh Ah C, mA/cm2 mAh/cm2."""
+    plating_positive: bool = True
+    """Whether current is positive in the file while sodium is plated into the liquid."""
+    rests_outside: bool = False
+    """No current flowed before and after what the files cover."""
+
+    @field_validator("file", mode="before")
+    @classmethod
+    def _one_file_is_a_list(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone_is_known(cls, name: str | None) -> str | None:
+        if name is not None and name not in (known := available_timezones()):
+            close = get_close_matches(name, known, n=3, cutoff=0.5)
+            raise ValueError(
+                "no such time zone; give an IANA name as America/New_York"
+                + (f"; near ones: {', '.join(close)}" if close else "")
+            )
+        return name
 
 
 class Segment(Section):

@@ -149,6 +149,9 @@ def write_recipe(folder: Path, series: Series, *, scans: Sequence[str], layout: 
         raw["distance_mm"] = a.distance_mm
         # cracks are looked for: NASICON against a void
         table["phase"] = {"delta_beta": round(_delta_beta("nasicon", first.sample.energy_kev), 1)}
+    if series.cycler:
+        table["cell"] = {"electrode_area_cm2": round(series.electrode_area_cm2, 9)}
+        table["cycler"] = {"file": "cycler.mpt", "time_zone": "UTC"}
     path = folder / "recipe.toml"
     where = "in folders of their own" if flats_are_beside(layout) else "the same ones in every scan"
     comment = f"# darks and flats were taken before and after the whole series: {where}\n"

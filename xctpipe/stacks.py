@@ -123,7 +123,7 @@ def _of_run(root: Path, *, kind: str, scans: Sequence[str]) -> tuple[list[Volume
 
 def _finished(root: Path, scans: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names of the finished scans among those wanted, and a line for each of the others."""
-    states = {each.name: each for each in status(root)}
+    states = {each.name: each for each in status(root) if each.of_scan}
     names = list(states)
     if scans:
         names = list(dict.fromkeys(name for pattern in scans for name in _matching(pattern, states)))
@@ -170,7 +170,7 @@ def _one(path: Path) -> VolumeStack:
         raise BadRecipe(_not_a_result(path)) from err
     root = path.absolute().parent.parent.parent
     name = path.absolute().parent.name
-    if (root / RUN_RECORD).is_file() and name in {each.name for each in status(root)}:
+    if (root / RUN_RECORD).is_file() and name in {each.name for each in status(root) if each.of_scan}:
         _finished(root, [name])
         return _in_run(root, name, path.name.split(".", 1)[0])
     return _stack(path, scan="", home=path.absolute().parent, assessed={}, token="")

@@ -9,7 +9,7 @@ import json
 import logging
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ from xctpipe.runfolder import ScanFolder, differences, read_json, write_json
 
 log = logging.getLogger(__name__)
 
-RECONSTRUCT, SEGMENT, MEASURE = "reconstruct", "segment", "measure"
-STAGES = (RECONSTRUCT, SEGMENT, MEASURE)
-LATER = STAGES[1:]
-"""Stages that work on volumes."""
+RECONSTRUCT, SEGMENT, MEASURE, TRACK, REPORT = "reconstruct", "segment", "measure", "track", "report"
+STAGES = (RECONSTRUCT, SEGMENT, MEASURE, TRACK, REPORT)
+LATER = (SEGMENT, MEASURE)
+"""Stages that work on the volume of a scan."""
+OF_SERIES = (TRACK, REPORT)
+"""Stages that work on all scans at once."""
 
 _INPUTS = {"volume": "the volume was made anew", "labels": "the labels were made anew"}
 """What a stage reads, by its key in the fingerprint, and what to say when it is another one."""
@@ -61,6 +63,42 @@ class ScanWork:
     def tables(self) -> Path:
         """Folder of the run's tables."""
         return self.recipe.run_folder / "tables"
+
+
+@dataclass(frozen=True)
+class SeriesWork:
+    """What the stages after the last scan work on: all scans of a run."""
+
+    scans: tuple[ScanWork, ...]
+    """Those that are measured, in order of time."""
+    recipe: Recipe
+    place: Place
+    """How blocks are placed."""
+    threads: int
+    """Blocks that one process works on at once."""
+    memory_bytes: int
+    """That such a process may use."""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """Scans of the recipe that are not measured, and why."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the scans, in order of time."""
+        return tuple(each.name for each in self.scans)
+
+    @property
+    def folder(self) -> Path:
+        """RUN/series: what belongs to all scans and is no table."""
+        return self.recipe.run_folder / "series"
+
+    @property
+    def tables(self) -> Path:
+        """Folder of the run's tables."""
+        return self.recipe.run_folder / "tables"
+
+    def scratch(self, stage: str) -> Path:
+        """Folder for what one pass of a stage leaves to the next; removed when the stage is done."""
+        return self.folder / "work" / stage
 
 
 def done_record(folder: ScanFolder, stage: str) -> dict[str, Any] | None:

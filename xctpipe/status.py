@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xctpipe.errors import BadRecipe
 from xctpipe.runfolder import RUN_RECORD, ScanFolder, read_json, scan_folder
-from xctpipe.stages import LATER, done_record
+from xctpipe.stages import LATER, OF_SERIES, done_record
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,13 @@ class ScanStatus:
     slabs_done: int
     slabs: int | None
     detail: str = ""
+    of_scan: bool = True
+    """Whether this is a scan; else the stages of the whole series."""
+
+    @property
+    def slabs_of(self) -> str:
+        """Slabs done, of how many."""
+        return f"{self.slabs_done}/{'?' if self.slabs is None else self.slabs}" if self.of_scan else ""
 
 
 def is_running(run_folder: Path) -> bool:
@@ -39,7 +46,22 @@ def status(run_folder: Path) -> list[ScanStatus]:
     if record is None or not isinstance(record.get("scans"), dict):
         raise BadRecipe(f"{run_folder}: not a run folder (no {RUN_RECORD}); give the recipe's run_folder")
     alive = is_running(run_folder)
-    return [_scan_status(run_folder, name, entry, alive) for name, entry in record["scans"].items()]
+    scans = [_scan_status(run_folder, name, entry, alive) for name, entry in record["scans"].items()]
+    return [*scans, *_series_status(run_folder)]
+
+
+def _series_status(run_folder: Path) -> Iterator[ScanStatus]:
+    """How the stages of the whole series stand, where any was begun."""
+    told = {stage: read_json(run_folder / "series" / f"{stage}.json") for stage in OF_SERIES}
+    if any(told.values()):
+        detail = "; ".join(
+            f"{stage} failed: {record['error']}" if "error" in record else f"{stage} done"
+            for stage, record in told.items()
+            if record
+        )
+        failed = any("error" in record for record in told.values() if record)
+        state = "failed" if failed else "done" if all(told.values()) else "not finished"
+        yield ScanStatus("(series)", state, 0, None, detail, of_scan=False)
 
 
 def _scan_status(run_folder: Path, name: str, entry: dict[str, object], alive: bool) -> ScanStatus:

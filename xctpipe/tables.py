@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from xctpipe.csvtables import read_cells
+from xctpipe.errors import BadScan
 from xctpipe.runfolder import write_text
 
 DIGITS = 7
@@ -48,11 +50,9 @@ def update_table(
 def _read(path: Path) -> list[dict[str, str]]:
     """Rows as text; none where the file is absent or no table of ours."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, restval=""))
-    except (OSError, UnicodeDecodeError, csv.Error):
+        return [row for row in read_cells(path) if row.get("scan")]
+    except BadScan:
         return []
-    return [row for row in rows if row.get("scan")]
 
 
 def _text(value: Any) -> str:

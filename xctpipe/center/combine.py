@@ -3,7 +3,7 @@
 import numpy as np
 
 from xctpipe.center.lines import Line
-from xctpipe.center.result import CenterResult
+from xctpipe.center.result import CenterResult, is_sure_slope
 from xctpipe.scan import DoubleArray
 
 NOISE_SIGNIFICANCE = 5.5
@@ -17,8 +17,8 @@ SEAM_SIGMA_PX = 0.3
 SEAM_METHODS = ("registration", "wedge", "turn")
 DISAGREEMENT_PX = 1.0
 UNCERTAIN_PX = 0.5
-TILT_SIGMAS = 4.0
 ENOUGH_ROWS = 4
+UNSEEN_TILT = 2.0
 NEXT_MOVE = "or give center.center_px"
 
 
@@ -61,8 +61,12 @@ def combine(
 
 
 def _slope(lines: list[Line]) -> tuple[float, float]:
-    """Mean slope and its standard deviation over the lines that tell one."""
-    known = [line.fit for line in lines if np.isfinite(line.fit.slope_sigma)]
+    """Mean slope and its standard deviation over the lines that tell one.
+
+    What the ends of the scan alone say, while the slices are sharp in few rows only, is half as sure.
+    """
+    telling = [line for line in lines if np.isfinite(line.fit.slope_sigma)]
+    known = [line.fit for line in telling]
     if not known:
         return 0.0, float("nan")
     weight = np.array([1 / (fit.slope_sigma**2 + 1e-12) for fit in known])
@@ -70,7 +74,10 @@ def _slope(lines: list[Line]) -> tuple[float, float]:
     slopes = np.array([fit.slope for fit in known])
     mean = float(weight @ slopes)
     variance = weight @ [fit.slope_sigma**2 for fit in known] + weight @ (slopes - mean) ** 2
-    return mean, float(np.sqrt(variance))
+    silent = {line.method in SEAM_METHODS for line in lines} != {
+        line.method in SEAM_METHODS for line in telling
+    }
+    return mean, float(np.sqrt(variance)) * (UNSEEN_TILT if silent else 1.0)
 
 
 def _confidence(lines: list[Line], *, sigma_px: float) -> float:
@@ -189,7 +196,7 @@ def _geometry(
             f"{NEXT_MOVE}"
         )
     across_px = slope * float(np.ptp(rows))
-    if abs(slope) > TILT_SIGMAS * slope_sigma and abs(across_px) > 0.5:
+    if is_sure_slope(slope, sigma=slope_sigma) and abs(across_px) > 0.5:
         out.append(
             f"the axis is tilted by {np.degrees(np.arctan(slope)):.3f} deg, it moves by {across_px:.2f} px "
             f"over rows {rows.min():.0f} to {rows.max():.0f}"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xctpipe.center.result import RowEstimate
+from xctpipe.center.result import RowEstimate, is_sure_slope
 from xctpipe.scan import DoubleArray
 
 MAD_TO_SIGMA = 1.4826
@@ -16,6 +16,11 @@ MOST_TILT = 0.026
 OUTLIER_ROUNDS = 3
 OUTLIER_DEVIATIONS = 3.5
 OUTLIER_FLOOR_PX = 0.1
+TILTED_MISFIT = 0.5
+"""A tilted line is tried first where it leaves less than so much of what a level one does."""
+BISECTIONS = 30
+LEAST_SPAN_FRAC = 0.5
+"""Rows that span less of the rows looked at tell no slope."""
 
 
 class RowPeak(NamedTuple):
@@ -28,7 +33,10 @@ class RowPeak(NamedTuple):
 
 @dataclass(frozen=True)
 class Fit:
-    """Line `center_px + slope * (row - middle row)`; `spread_px` is the scatter of the rows used."""
+    """Line `center_px + slope * (row - middle row)`; `spread_px` is the scatter of the rows used.
+
+    A slope that is not sure is for information: `center_px` is then the axis at any row.
+    """
 
     center_px: float
     sigma_px: float
@@ -72,7 +80,7 @@ class Line:
 
     def at_row(self, row: float) -> "Line":
         """The same line with its axis given at another row; a slope that may be noise does not move it."""
-        sure = abs(self.fit.slope) > 2 * self.fit.slope_sigma
+        sure = is_sure_slope(self.fit.slope, sigma=self.fit.slope_sigma)
         moved = self.fit.slope * (row - self.row_mid) if sure else 0.0
         return replace(self, fit=replace(self.fit, center_px=self.fit.center_px + moved))
 
@@ -94,7 +102,11 @@ def row_estimates(
 
 
 def fit_line(peaks: Sequence[RowPeak], *, rows: DoubleArray) -> Fit:
-    """Weighted straight line, without rows at an edge or beyond 3.5 robust standard deviations."""
+    """Weighted straight line, without rows at an edge or beyond 3.5 standard deviations.
+
+    A slope that may be noise is told but not used: the line is then the rows' weighted mean, level. One from
+    few rows close together is none: it would carry their errors, enlarged, to where nothing was seen.
+    """
     offset = middle_offsets(rows)
     center = np.array([p.center_px for p in peaks])
     sigma = np.array([max(p.sigma_px, SMALLEST_SIGMA_PX) for p in peaks])
@@ -102,36 +114,74 @@ def fit_line(peaks: Sequence[RowPeak], *, rows: DoubleArray) -> Fit:
     if not used.any():
         scatter = float(np.std(center))
         return Fit(float(np.median(center)), scatter + float(sigma.max()), scatter, 0.0, np.nan, used)
-    coef = _median_line(center[used], offset=offset[used])
+    coef = _median_line(center[used], sigma=sigma[used], offset=offset[used])
     for _ in range(OUTLIER_ROUNDS):
         residual = center - coef[0] - coef[1] * offset
-        robust = MAD_TO_SIGMA * float(np.median(np.abs(residual[used])))
-        kept = used & (np.abs(residual) <= max(OUTLIER_DEVIATIONS * robust, OUTLIER_FLOOR_PX))
-        if kept.sum() >= 2:
-            used = kept
         # rows scatter by more than their noise: what else moves them is added to each, so that no row that
         # is sure of itself outvotes the others
-        common = max(robust**2 - float(np.median(sigma[used])) ** 2, 0.0)
-        wide = np.sqrt(sigma[used] ** 2 + common)
-        coef, cov = _weighted_line(center[used], sigma=wide, offset=offset[used])
-        if abs(coef[1]) > MOST_TILT:  # no stage is tilted so far: the rows are too few or too noisy to tell
-            flat = np.zeros_like(offset[used])
-            coef, cov = _weighted_line(center[used], sigma=wide, offset=flat)
-    residual = center - coef[0] - coef[1] * offset
-    middle_sigma, slope_sigma = np.sqrt(np.diag(cov))
-    spread = float(np.std(residual[used]))
-    return Fit(float(coef[0]), float(middle_sigma), spread, float(coef[1]), float(slope_sigma), used)
+        wide = np.hypot(sigma, _common_sigma(residual[used], sigma=sigma[used]))
+        kept = used & (np.abs(residual) <= np.maximum(OUTLIER_DEVIATIONS * wide, OUTLIER_FLOOR_PX))
+        if kept.sum() >= 2:
+            used = kept
+        level, level_cov = _weighted_line(center[used], sigma=wide[used], offset=np.zeros(used.sum()))
+        coef, cov = _weighted_line(center[used], sigma=wide[used], offset=offset[used])
+        if abs(coef[1]) > MOST_TILT or np.ptp(offset[used]) < LEAST_SPAN_FRAC * np.ptp(offset):
+            coef, cov = level, level_cov
+        slope, slope_sigma = float(coef[1]), float(np.sqrt(cov[1, 1]))
+        if not is_sure_slope(slope, sigma=slope_sigma):
+            coef, cov = level, level_cov
+    spread = float(np.std((center - coef[0] - coef[1] * offset)[used]))
+    return Fit(float(coef[0]), float(np.sqrt(cov[0, 0])), spread, slope, slope_sigma, used)
 
 
-def _median_line(center: DoubleArray, *, offset: DoubleArray) -> DoubleArray:
-    """Line through the median of the slopes of all pairs, which outliers at the ends cannot turn."""
+def _common_sigma(residual: DoubleArray, *, sigma: DoubleArray) -> float:
+    """What, added to the errors of all rows, makes the median residual that of a normal distribution.
+
+    Rows that tell more count for more: those with large errors know nothing of a small one in common.
+    """
+    weight = 1 / np.hypot(sigma, OUTLIER_FLOOR_PX)
+
+    def misfit(common_px: float) -> float:
+        away = np.abs(residual) / np.hypot(sigma, common_px)
+        return MAD_TO_SIGMA * _weighted_median(away, weight=weight)
+
+    if misfit(0.0) <= 1:
+        return 0.0
+    low, high = 0.0, MAD_TO_SIGMA * float(np.abs(residual).max())
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if misfit(middle) > 1 else (low, middle)
+    return high
+
+
+def _median_line(center: DoubleArray, *, sigma: DoubleArray, offset: DoubleArray) -> DoubleArray:
+    """Weighted median of the rows; tilted by that of the slopes of all pairs where it then is clearly nearer.
+
+    Outliers at the ends turn neither.
+    """
+    error = np.hypot(sigma, OUTLIER_FLOOR_PX)
     first, second = np.triu_indices(center.size, k=1)
-    apart = offset[second] - offset[first] != 0
-    slope = 0.0
+    run = offset[second] - offset[first]
+    apart = run != 0
+    slopes = [0.0]
     if center.size >= 3 and apart.any():
-        first, second = first[apart], second[apart]
-        slope = float(np.median((center[second] - center[first]) / (offset[second] - offset[first])))
-    return np.array([np.median(center - slope * offset), slope])
+        rise, weight = center[second] - center[first], np.abs(run) / np.hypot(error[first], error[second])
+        slopes.append(_weighted_median(rise[apart] / run[apart], weight=weight[apart]))
+    found, misfit = [], []
+    for slope in slopes:
+        middle = _weighted_median(center - slope * offset, weight=1 / error)
+        found.append(np.array([middle, slope]))
+        away = np.abs(center - middle - slope * offset) / error
+        misfit.append(np.minimum(away, OUTLIER_DEVIATIONS).sum())
+    return found[-1] if misfit[-1] < TILTED_MISFIT * misfit[0] else found[0]
+
+
+def _weighted_median(values: DoubleArray, *, weight: DoubleArray) -> float:
+    """Middle of the values that have no more than half of the weight on either side."""
+    order = np.argsort(values, kind="stable")
+    part = np.cumsum(weight[order]) / weight.sum()
+    low, high = np.searchsorted(part, [0.5 - 1e-9, 0.5 + 1e-9])
+    return float(values[order][low] + values[order][min(high, values.size - 1)]) / 2
 
 
 def _weighted_line(

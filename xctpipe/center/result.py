@@ -6,6 +6,14 @@ import numpy as np
 
 from xctpipe.scan import DoubleArray
 
+TILT_SIGMAS = 4.0
+"""A slope counts from so many of its standard deviations on."""
+
+
+def is_sure_slope(slope: float, *, sigma: float) -> bool:
+    """Whether a slope is more than noise."""
+    return abs(slope) > TILT_SIGMAS * sigma
+
 
 @dataclass(frozen=True)
 class RowEstimate:
@@ -53,7 +61,7 @@ class CenterResult:
     overlap_px: float | None = None
 
     def at_rows(self, rows: DoubleArray) -> DoubleArray:
-        """Column of the axis at these detector rows; a tilt below two standard deviations counts as none."""
-        tilted = abs(self.tilt_deg) >= 2 * self.tilt_uncertainty_deg
-        slope = self.slope_px_per_row if tilted else 0.0
+        """Column of the axis at these detector rows; a tilt that may be noise counts as none."""
+        sure = is_sure_slope(self.tilt_deg, sigma=self.tilt_uncertainty_deg)
+        slope = self.slope_px_per_row if sure else 0.0
         return self.center_px + slope * (np.asarray(rows, np.float64) - self.row_mid)

@@ -9,6 +9,9 @@ from xctpipe.errors import BadRecipe
 from xctpipe.scan import DoubleArray, FloatArray
 
 ROWS_AT_ONCE = 32
+PLAIN_AND_MOST = (10, 90)
+"""Percentiles of detail over the rows, from which and up to which it draws bands."""
+NARROWEST_ROWS = 4
 
 
 def row_detail(first: FloatArray, opposite: FloatArray, *, scale_px: float = 4.0) -> DoubleArray:
@@ -38,7 +41,9 @@ def row_detail(first: FloatArray, opposite: FloatArray, *, scale_px: float = 4.0
 
 
 def choose_rows(detail_by_row: ArrayLike, *, n: int, weakest_frac: float = 0.2) -> NDArray[np.intp]:
-    """Up to `n` rows that hold detail, spread over the height: the best one of each of `n` equal bands.
+    """Up to `n` rows that hold detail: the best one of each of `n` bands over the whole height.
+
+    Bands are narrower where detail stands out, so that a pellet low in the view gets about half of the rows.
 
     Parameters
     ----------
@@ -59,10 +64,27 @@ def choose_rows(detail_by_row: ArrayLike, *, n: int, weakest_frac: float = 0.2) 
     if n < 1 or detail.ndim != 1:
         raise BadRecipe(f"choose_rows: n = {n}, shape {detail.shape}; give n >= 1 and one value per row")
     detail = np.where(np.isfinite(detail) & (detail > 0), detail, 0.0)
-    bands = [band for band in np.array_split(np.arange(detail.size), n) if band.size]
+    bands = [band for band in _bands(detail, n=n) if band.size]
     best = np.array([band[np.argmax(detail[band])] for band in bands], dtype=np.intp)
     best = best[detail[best] > 0]
     if best.size == 0:
         return best
     kept: NDArray[np.intp] = best[detail[best] >= weakest_frac * np.median(detail[best])]
     return kept
+
+
+def _bands(detail: DoubleArray, *, n: int) -> list[NDArray[np.intp]]:
+    """Rows in `n` bands: half of each one's share is height, half is detail above that of the plainest rows.
+
+    The few rows with most detail count as no more than the next best ones. Neighbouring rows see the same
+    detail: no band is made narrower than that, and where equal ones hardly are wider, all are equal.
+    """
+    plain, most = np.percentile(detail, PLAIN_AND_MOST)
+    excess = np.clip(detail, plain, most) - plain
+    if detail.size < 2 * NARROWEST_ROWS * n or excess.sum() <= 0:
+        return np.array_split(np.arange(detail.size), n)
+    share = (1 / detail.size + excess / excess.sum()) / 2
+    share = np.minimum(share, 1 / (NARROWEST_ROWS * n))
+    share += (1 - share.sum()) / detail.size
+    band = (n * (np.cumsum(share) - share / 2)).astype(np.intp)
+    return [np.flatnonzero(band == k) for k in range(n)]

@@ -171,7 +171,7 @@ def measure_contact(
     frac, frac_sigma = 1 - blocked / area, sigma / area
     radius, height = _limits(found, blind_px, blur_px)
     return Contact(
-        classes=_classes(low, seen),
+        classes=_classes(low, seen, found.mask),
         contact_frac=frac,
         contact_frac_sigma=frac_sigma,
         contact_frac_low=max(frac - 1.96 * frac_sigma, 0.0),
@@ -327,17 +327,21 @@ def _level_sigma(low: FloatArray, clean: BoolArray) -> float:
     return float(tiles.std() / math.sqrt(len(tiles))) if len(tiles) > 3 else 0.1
 
 
-def _classes(low: FloatArray, seen: BoolArray) -> NDArray[np.uint8]:
-    """Void or contact where half of the NaK is missing, or is there, by two standard errors of the map."""
+def _classes(low: FloatArray, seen: BoolArray, voids: BoolArray) -> NDArray[np.uint8]:
+    """Void or contact where half of the NaK is missing, or is there, by two standard errors of the map.
+
+    What a fine map cannot tell a smoother one decides, so that maps of scans with a little more noise look
+    alike; but not where a void was found, which a smoother map would call contact.
+    """
+    out = np.where(seen, UNDETERMINED, UNKNOWN)
+    unsure = seen
     for sigma in SCALES_PX:
         smooth = _smooth(low, seen, sigma)
         values = smooth[seen]
         noise = 1.4826 * float(np.median(np.abs(values - np.median(values)))) if values.size else 1.0
-        if noise < 0.125:
-            break
-    out = np.where(seen, UNDETERMINED, UNKNOWN)
-    out[seen & (smooth - 2 * noise > 0.5)] = VOID
-    out[seen & (smooth + 2 * noise < 0.5)] = CONTACT
+        out[unsure & (smooth - 2 * noise > 0.5)] = VOID
+        out[unsure & (smooth + 2 * noise < 0.5)] = CONTACT
+        unsure = (out == UNDETERMINED) & ~voids
     return out.astype(np.uint8)
 
 

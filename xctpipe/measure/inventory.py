@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xctpipe.measure.regions import Inventory
+from xctpipe.segment.features import numbers_in
 
 _FAR = 2**62
 
@@ -20,13 +21,12 @@ def inventory_sums(objects: NDArray[np.int32], first: tuple[int, int, int]) -> d
     objects : (z, y, x), 0 where none.
     first : voxel of the volume at which the block begins.
     """
-    ids = np.unique(objects)
-    ids = ids[ids > 0].astype(np.int64)
+    ids = numbers_in(objects)
     sums = np.zeros((len(ids), 4), np.int64)
     lows, highs = np.full((len(ids), 3), _FAR, np.int64), np.full((len(ids), 3), -1, np.int64)
     if len(ids):
         _add(objects, ids, np.array(first, np.int64), sums, lows, highs)
-    return {"ids": np.asarray(ids, np.int64), "sums": sums, "lows": lows, "highs": highs}
+    return {"ids": ids, "sums": sums, "lows": lows, "highs": highs}
 
 
 @numba.njit(cache=True, nogil=True)

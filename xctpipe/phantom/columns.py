@@ -58,9 +58,9 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     },
     "tracks": {"track": "equal to object", "scan": _SCAN, "object": _NUMBER},
     "events": {
-        "kind": "new, vanish, merge (the merged object last), split (the one that splits first), fill (a "
+        "kind": "birth, death, merge (the merged object last), split (the one that splits first), fill (a "
         "crack "
-        "takes up metal), lift (a chip moves), shrink or percolate",
+        "takes up metal), chip (a detached piece lifts), shrink or percolate",
         "scan_from": "the scan before it",
         "scan_to": "the scan after it",
         "tracks": "objects that it happens to, separated by blanks",

@@ -8,7 +8,7 @@ from xctpipe.phantom.timeline import TimeStep, TrueEvent
 
 
 def events_of(scenes: Sequence[Scene], steps: Sequence[TimeStep]) -> tuple[TrueEvent, ...]:
-    """Events between each two scans; what merges is neither new nor gone."""
+    """Events between each two scans; what merges is neither born nor dead."""
     return tuple(
         TrueEvent(kind, before.name, after.name, objects)
         for scene, (before, after) in zip(scenes[1:], pairwise(steps), strict=True)
@@ -20,9 +20,9 @@ def _between(scene: Scene, before: TimeStep, after: TimeStep) -> Iterator[tuple[
     was, now = ({thing.object: thing.kind for thing in step.objects} for step in (before, after))
     joined = {number for group in scene.merged for number in group}
     for number in sorted(set(now) - set(was) - joined):
-        yield "new", (number,)
+        yield "birth", (number,)
     for number in sorted(set(was) - set(now) - joined):
-        yield "vanish", (number,)
+        yield "death", (number,)
     for group in scene.merged:
         yield "merge", group
     for number in sorted(set(was) & set(now)):

@@ -119,7 +119,7 @@ def plating_scenes(
         Scene(f"P{i}", q, (*bodies, *still))
         for i, (q, bodies) in enumerate(zip(charges, moments, strict=True))
     ]
-    scenes[5] = replace(scenes[5], declared=(("lift", (_CHIP,)),))
+    scenes[5] = replace(scenes[5], declared=(("chip", (_CHIP,)),))
     short = _penny(crack, stack=stack)
     scenes[6] = replace(
         scenes[6],

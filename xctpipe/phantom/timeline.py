@@ -42,8 +42,8 @@ class TrueObject:
 class TrueEvent:
     """What happens to objects between two scans.
 
-    Kinds: `new`, `vanish`, `merge` (the merged object last), `split` (the one that splits first), `fill`
-    (a crack takes up metal), `lift` (a chip moves), `shrink`, `percolate`.
+    Kinds: `birth`, `death`, `merge` (the merged object last), `split` (the one that splits first), `fill`
+    (a crack takes up metal), `chip` (a detached piece lifts), `shrink`, `percolate`.
     """
 
     kind: str

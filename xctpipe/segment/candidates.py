@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from xctpipe.scan import FloatArray
 from xctpipe.segment import lying
+from xctpipe.segment.mean_within import mean_within
 from xctpipe.segment.scene import LIQUID, SOLID
 from xctpipe.segment.sheet import plate_response
 from xctpipe.segment.smooth import further, reach_px, smooth
@@ -43,11 +45,21 @@ _LEAST_NULL_SIGMAS = 1.0
 thresholds are taken from."""
 _LIQUID_WIDTHS_PX = (1.0, 1.5, 2.0, 3.0, 4.0)
 _LIQUID_SIGMAS, _LIQUID_LOW_FRAC, _LIQUID_SEED_FRAC, _LIQUID_SEED_SIGMAS = 4.5, 0.45, 0.55, 6.0
-_LYING_FRACS, _LYING_SIGMAS = (0.25, 0.33), (4.0, 6.5)
+_LYING_SEED_FRAC, _LYING_SIGMAS = 0.33, (3.65, 5.0)
 _EDGE_FRAC = 0.4
+ROUND_PX, _ROUND_REACH_PX = 2.5, 5
+"""Wide bodies in NaK, of a radius from about 5 voxels, are drawn by a mean this wide."""
+_CORE_FRAC, _ROUND_CORE_FRAC = 0.75, 0.6
+"""They hold a core that misses more than this share of the contrast, by the mean that seeks and by the wider
+one. Both ways to draw them agree where the core ends, so that noise of one voxel moves no outline."""
+_ROUND_TOPS, _ROUND_FRACS = (0.6, 0.75, 0.876, 0.91, 0.95), (0.27, 0.30, 0.334, 0.40, 0.41)
+"""What the mean of a ball is on its surface, by what it is near its middle: less than half, since it is
+round, and less the smaller it is. In closed form up to a radius of 2.4 widths; of larger ones the middle is
+not in reach, and the last share is right for 5 widths."""
+_CAPS_PX = 8.0
+"""Voids that lie on the interface are flat, and reach no higher; a broad mean would draw them too wide."""
 SLACK_PX = 0.08
 """How far a face may lie from where it is drawn: what that explains is no void."""
-_LEAST_WEIGHT = 0.15
 _BRIGHT_FRAC = 0.1
 
 
@@ -69,13 +81,14 @@ class Thresholds:
     liquid_noise: float
     lying_low: float
     lying_high: float
+    liquid_cm1: float = 0.0
 
     @property
     def halo_px(self) -> int:
         """Voxels that candidates depend on, on each side."""
         plates = [reach_px(further(s, done_px=_BASE_PX)) + 1 for s in self.sigmas_px if s > _BASE_PX]
         solid = reach_px(_BASE_PX) + max([*plates, reach_px(further(BROAD_PX, done_px=_BASE_PX))]) + _RIDGE_PX
-        return max(solid, reach_px(self.liquid_px), lying.halo_px())
+        return max(solid, reach_px(self.liquid_px), reach_px(ROUND_PX) + _ROUND_REACH_PX, lying.halo_px())
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,8 +141,9 @@ def find_thresholds(
         liquid_low=max(_LIQUID_LOW_FRAC * liquid_cm1, _LIQUID_SIGMAS * spread),
         liquid_high=max(_LIQUID_SEED_FRAC * liquid_cm1, _LIQUID_SEED_SIGMAS * spread),
         liquid_noise=spread,
-        lying_low=max(_LYING_FRACS[0] * liquid_cm1, _LYING_SIGMAS[0] * lying_noise),
-        lying_high=max(_LYING_FRACS[1] * liquid_cm1, _LYING_SIGMAS[1] * lying_noise),
+        lying_low=max(lying.ROW_FRACS[0] * liquid_cm1, _LYING_SIGMAS[0] * lying_noise),
+        lying_high=max(_LYING_SEED_FRAC * liquid_cm1, _LYING_SIGMAS[1] * lying_noise),
+        liquid_cm1=liquid_cm1,
     )
 
 
@@ -160,7 +174,7 @@ def _spread(samples: Sequence[Sample], host: int, *, sigma_px: float) -> float:
 
 def _mean_of(sample: Sample, host: int, sigma_px: float) -> FloatArray:
     if host == LIQUID:
-        return _mean_within(sample.residual, sample.hosts == LIQUID, sigma_px)
+        return mean_within(sample.residual, sample.hosts == LIQUID, sigma_px)
     return smooth(sample.residual, sigma_px=sigma_px)
 
 
@@ -233,7 +247,9 @@ def find_candidates(
         _in_solid(np.ascontiguousarray(residual[rows]), hosts[rows], thresholds, out[rows])
     rows = _rows_of(hosts, LIQUID, margin=reach_px(thresholds.liquid_px))
     if rows.stop > rows.start:
-        _in_liquid(residual[rows], hosts[rows], beside[rows], thresholds, out[rows])
+        _in_liquid(
+            residual[rows], hosts[rows], beside[rows], above_px=above_px[rows], t=thresholds, out=out[rows]
+        )
     _lying(residual, hosts, above_px, thresholds, out)
     return out
 
@@ -247,21 +263,20 @@ def _rows_of(hosts: Codes, host: int, *, margin: int) -> slice:
 
 
 def _in_solid(residual: FloatArray, hosts: Codes, t: Thresholds, out: Codes) -> None:
-    base = smooth(residual, sigma_px=_BASE_PX)
-    broad = smooth(base, sigma_px=further(BROAD_PX, done_px=_BASE_PX))
-    level = (broad > t.broad_low).astype(np.uint8)
-    level[broad > t.broad_high] = SEED
+    room = np.empty_like(residual), np.empty_like(residual)
+    base = smooth(residual, sigma_px=_BASE_PX, room=(np.empty_like(residual), room[1]))
+    broad = smooth(base, sigma_px=further(BROAD_PX, done_px=_BASE_PX), room=(np.empty_like(base), room[1]))
+    level = np.zeros(hosts.shape, np.uint8)
+    _raise_level(broad, np.float32(t.broad_low), np.float32(t.broad_high), level)
     for i, sigma in enumerate(t.sigmas_px):
         mean = {_BASE_PX: base, BROAD_PX: broad}.get(sigma)
         if mean is None:
-            mean = smooth(base, sigma_px=further(sigma, done_px=_BASE_PX))
-        plate = plate_response(mean, sigma_px=sigma, least=t.plate_least[i])
+            mean = smooth(base, sigma_px=further(sigma, done_px=_BASE_PX), room=room)
+        plate = plate_response(mean, sigma_px=sigma, least=t.plate_least[i], out=room[1])
         _raise_level(plate, np.float32(t.plate_low[i]), np.float32(t.plate_high[i]), level)
-    edge = smooth(residual, sigma_px=EDGE_PX)
+    edge = smooth(residual, sigma_px=EDGE_PX, room=room)
     _outline(level, broad, edge, np.float32(_EDGE_FRAC * t.solid_cm1), hosts, out)
-    bright = (edge < -t.bright_low) & (base < -0.5 * t.bright_low) & (hosts == SOLID)
-    out[bright] = BRIGHT
-    out[bright & (base < -t.bright_low)] = BRIGHT + SEED
+    _mark_bright(edge, base, hosts, np.float32(t.bright_low), out)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -272,6 +287,17 @@ def _raise_level(plate, low, high, level):  # type: ignore[no-untyped-def]
             kept[i] = SEED
         elif flat[i] > low and kept[i] == 0:
             kept[i] = 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _mark_bright(edge, base, hosts, low, out):  # type: ignore[no-untyped-def]
+    nz, ny, nx = out.shape
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                high = -base[z, y, x]
+                if hosts[z, y, x] == SOLID and edge[z, y, x] < -low and high > np.float32(0.5) * low:
+                    out[z, y, x] = BRIGHT + (SEED if high > low else 0)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -300,33 +326,73 @@ def _highest(mean, z, y, x):  # type: ignore[no-untyped-def]
     return best
 
 
-def _mean_within(
-    residual: FloatArray, inside: NDArray[np.bool_], sigma_px: float, *, even_noise: bool = False
-) -> FloatArray:
-    """Gaussian mean over the voxels inside only; 0 where there are hardly any near.
-
-    With `even_noise` a mean over fewer voxels counts less, so that its noise is the same everywhere.
-    """
-    weight = inside.astype(np.float32)
-    total = smooth(np.where(inside, residual, np.float32(0)), sigma_px=sigma_px)
-    weight = smooth(weight, sigma_px=sigma_px)
-    per = np.sqrt(weight, where=weight > 0, out=np.zeros_like(weight)) if even_noise else weight
-    return np.divide(total, per, out=np.zeros_like(total), where=weight > _LEAST_WEIGHT)
-
-
 def _in_liquid(
-    residual: FloatArray, hosts: Codes, beside: NDArray[np.bool_], t: Thresholds, out: Codes
+    residual: FloatArray,
+    hosts: Codes,
+    beside: NDArray[np.bool_],
+    *,
+    above_px: FloatArray,
+    t: Thresholds,
+    out: Codes,
 ) -> None:
-    liquid = hosts == LIQUID
-    mean = _mean_within(residual, liquid & ~beside, t.liquid_px, even_noise=True)
-    out[liquid & (mean > t.liquid_low)] = LIQUID_VOID
-    out[liquid & (mean > t.liquid_high)] = LIQUID_VOID + SEED
+    inside = (hosts == LIQUID) & ~beside
+    mean = mean_within(residual, inside, t.liquid_px, even_noise=True)
+    _mark_liquid(mean, hosts, np.float32(t.liquid_low), np.float32(t.liquid_high), out)
+    if t.liquid_px < ROUND_PX:
+        core = inside & (mean > _CORE_FRAC * t.liquid_cm1) & (above_px > _CAPS_PX)
+        _draw_round((residual, mean, core), hosts, inside, t, out)
+
+
+def _draw_round(
+    seen: tuple[FloatArray, FloatArray, NDArray[np.bool_]],
+    hosts: Codes,
+    inside: NDArray[np.bool_],
+    t: Thresholds,
+    out: Codes,
+) -> None:
+    """Draw bodies that are wide once more, by a broader mean: noise moves their outline less.
+
+    `seen` are the residual, its mean, and where a core may be.
+    """
+    residual, mean, core = seen
+    if t.liquid_cm1 == 0 or not core.any():
+        return
+    margin, box = reach_px(ROUND_PX) + _ROUND_REACH_PX, []
+    for axis in range(3):
+        at = np.flatnonzero(core.any(axis=tuple({0, 1, 2} - {axis})))
+        box.append(slice(max(int(at[0]) - margin, 0), int(at[-1]) + margin + 1))
+    part = (box[0], box[1], box[2])
+    broad = mean_within(np.ascontiguousarray(residual[part]), inside[part], ROUND_PX)
+    core = core[part] & (broad > _ROUND_CORE_FRAC * t.liquid_cm1)
+    near = ndimage.maximum_filter(core, size=2 * _ROUND_REACH_PX + 1) & (hosts[part] == LIQUID)
+    top = ndimage.maximum_filter(broad, size=2 * _ROUND_REACH_PX + 1)[near] / np.float32(t.liquid_cm1)
+    drawn = np.zeros_like(near)
+    drawn[near] = broad[near] > np.interp(top, _ROUND_TOPS, _ROUND_FRACS) * t.liquid_cm1
+    out[part][near & ~drawn] = 0
+    out[part][drawn] = np.where(mean[part][drawn] > t.liquid_high, LIQUID_VOID + SEED, LIQUID_VOID)
+
+
+@numba.njit(cache=True, nogil=True)
+def _mark_liquid(mean, hosts, low, high, out):  # type: ignore[no-untyped-def]
+    nz, ny, nx = out.shape
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                if hosts[z, y, x] == LIQUID and mean[z, y, x] > low:
+                    out[z, y, x] = LIQUID_VOID + (SEED if mean[z, y, x] > high else 0)
 
 
 def _lying(residual: FloatArray, hosts: Codes, above_px: FloatArray, t: Thresholds, out: Codes) -> None:
     """Voids that lie on the interface, by their columns."""
-    columns = lying.columns_of(residual, above_px, hosts)
-    near = (hosts == LIQUID) & (above_px >= 0) & (above_px < lying.FLAGGED_PX) & (out == 0)
-    out[near & (columns > t.lying_low)] = LIQUID_VOID
-    sure = (hosts == LIQUID) & (above_px >= 0) & (above_px < lying.FLAGGED_PX) & (columns > t.lying_high)
-    out[sure] = LIQUID_VOID + SEED
+    # rows of the NaK that lie low; all else is no part of a column
+    band = (hosts == LIQUID) & (above_px >= 0) & (above_px < max(lying.HIGHEST_PX, lying.BAND_PX[1]))
+    rows = _rows_of(band.view(np.uint8), 1, margin=0)
+    if rows.stop == rows.start:
+        return
+    columns = lying.columns_of(residual[rows], above_px[rows], hosts[rows])
+    band, above_px, out = band[rows], above_px[rows], out[rows]
+    wide = band & (above_px < lying.HIGHEST_PX) & (out == 0) & (columns > t.lying_low)
+    least = lying.least_of_rows(above_px[wide], contrast_cm1=t.liquid_cm1, lowest_cm1=t.lying_low)
+    wide[wide] = np.broadcast_to(columns, wide.shape)[wide] > least
+    out[wide] = LIQUID_VOID
+    out[band & (above_px < lying.FLAGGED_PX) & (columns > t.lying_high)] = LIQUID_VOID + SEED

@@ -95,18 +95,19 @@ def _of_rings(
     *,
     near: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
-    """Things that rings leave: small ones at the axis, small sheets that face it, arcs in the NaK."""
+    """Things that rings leave: small ones at the axis, small sheets that face it, arcs and walls in NaK."""
     away = features.centres_px()[:, 1:] - np.array(axis_px)
     distance = np.hypot(away[:, 0], away[:, 1])
     at_axis = (distance < AXIS_PX) & (features.column("voxels") < AXIS_VOXELS)
     normal = features.normals()[:, 1:]
     cosine = np.abs((normal * away).sum(axis=1)) / np.maximum(distance, 1e-9)
     facing = (cosine > RING_COSINE) & (features.column("voxels") < RING_VOXELS) & _cracks(features)
-    moments = features.moments()
-    share = np.sqrt(np.maximum(moments[:, 0], 0) / np.maximum(moments[:, 2], 1e-9))
-    low = features.height_px < ARC_ROWS
-    arcs = (codes == LIQUID_VOID) & ~near & low & (share < ROUND_FRAC)
-    return np.asarray(at_axis | facing | arcs)
+    thin, middle, long = np.sqrt(np.maximum(features.moments(), 1e-9)).T
+    arcs = (codes == LIQUID_VOID) & ~near & (features.height_px < ARC_ROWS) & (thin < ROUND_FRAC * long)
+    # a bubble that the end of the view cuts off may be left as a sheet that faces the axis
+    whole = (codes == LIQUID_VOID) & (features.column("rim") == 0)
+    walls = whole & (cosine > RING_COSINE) & (thin <= FLAT_FRAC * middle)
+    return np.asarray(at_axis | facing | arcs | walls)
 
 
 def touching(features: Features) -> Mapping[str, NDArray[np.bool_]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xctpipe.correct.threads import in_threads
 from xctpipe.scan import FloatArray
-from xctpipe.segment.edge import Edge, edge_table, look_up
+from xctpipe.segment.edge import PER_PX, Edge, edge_table, look_up
 from xctpipe.segment.scene import (
     COLLECTOR,
     COLLECTOR_FACE,
@@ -55,27 +55,66 @@ def expected(scene: Scene, box: Box) -> FloatArray:
     -------
     (z, y, x) in cm^-1; equal to what a larger box holds there.
     """
+    return undisturbed(scene, box)[0]
+
+
+def undisturbed(scene: Scene, box: Box) -> tuple[FloatArray, NDArray[np.uint8]]:
+    """What `expected` and `hosts` return, made in one pass."""
     stack = _stack(scene, box)
     (z0, z1), rows, cols = box
     grey = np.stack([_grey(scene, int(host), rows, cols) for host in stack.hosts])
     tables = _tables(scene, stack)
     outside = _outside(scene, box)
-    out = np.empty((z1 - z0, rows[1] - rows[0], cols[1] - cols[0]), np.float32)
+    flat = np.where(outside, np.float32(0), _flat(grey))
+    shape = z1 - z0, rows[1] - rows[0], cols[1] - cols[0]
+    out, layers = np.empty(shape, np.float32), np.empty(shape, np.uint8)
+    between = _between(stack, (z0, z1), reach_px=(tables.shape[1] - 1) // 2 / PER_PX + 1)
 
     def fill(first: int, end: int) -> None:
-        _fill(out[first:end], z0 + first, grey, stack.heights, tables, outside)
+        for k in range(first, end):
+            if between[k] < 0:
+                _fill(out[k : k + 1], z0 + k, grey, stack.heights, tables, outside)
+            else:
+                out[k] = flat[between[k]]
 
     in_threads(fill, len(out), block=_ROWS_AT_ONCE)
-    return out
+    _all_hosts(layers, z0, stack, outside)
+    return out, layers
 
 
 def hosts(scene: Scene, box: Box) -> NDArray[np.uint8]:
     """Host of each voxel of a box (z, y, x): the layer that its centre lies in, by the heights in use."""
-    stack = _stack(scene, box)
     (z0, z1), rows, cols = box
     out = np.empty((z1 - z0, rows[1] - rows[0], cols[1] - cols[0]), np.uint8)
-    _fill_hosts(out, z0, stack.hosts, stack.heights, _outside(scene, box))
+    _all_hosts(out, z0, _stack(scene, box), _outside(scene, box))
     return out
+
+
+def _all_hosts(out: NDArray[np.uint8], z0: int, stack: _Stack, outside: NDArray[np.bool_]) -> None:
+    between = _between(stack, (z0, z0 + len(out)), reach_px=1.0)
+    flat = np.where(outside, np.uint8(OUTSIDE), stack.hosts[:, None, None])
+    for k, at in enumerate(between):
+        if at < 0:
+            _fill_hosts(out[k : k + 1], z0 + k, stack.hosts, stack.heights, outside)
+        else:
+            out[k] = flat[at]
+
+
+def _flat(grey: FloatArray) -> FloatArray:
+    """What `_fill` gives far from all faces, for each layer: it adds up the steps below."""
+    steps = np.concatenate([grey[:1], grey[1:] - grey[:-1]])
+    return np.cumsum(steps, axis=0, dtype=np.float64).astype(np.float32)
+
+
+def _between(stack: _Stack, rows: tuple[int, int], *, reach_px: float) -> NDArray[np.int64]:
+    """Layer in which each row lies as a whole, further than a reach from every face; -1 where in none."""
+    z = np.arange(*rows)
+    low, high = stack.heights.min(axis=(1, 2)), stack.heights.max(axis=(1, 2))
+    below = z[:, None] > high + reach_px
+    sure = (below | (z[:, None] < low - reach_px)).all(axis=1)
+    # above one face and below one before it: heights cross
+    sure &= (np.diff(below.astype(int), axis=1) <= 0).all(axis=1)
+    return np.where(sure, below.sum(axis=1), -1)
 
 
 def above_interface_px(scene: Scene, box: Box, *, reference: bool = False) -> FloatArray:
@@ -90,10 +129,15 @@ def above_interface_px(scene: Scene, box: Box, *, reference: bool = False) -> Fl
     KeyError
         If the interface is not in view.
     """
-    (z0, z1), rows, cols = box
+    rows, cols = box[1:]
     height = face_height(scene, INTERFACE, rows=rows, cols=cols, reference=reference)
-    z = np.arange(z0, z1, dtype=np.float32)[:, None, None]
-    out: FloatArray = np.float32(scene.side) * (z - height)
+    return distance_px(height, rows=box[0], side=scene.side)
+
+
+def distance_px(height: FloatArray, *, rows: tuple[int, int], side: int) -> FloatArray:
+    """Distance of voxels (z, y, x) from heights (y, x) along z, positive at higher z where `side` is 1."""
+    out = np.empty((rows[1] - rows[0], *height.shape), np.float32)
+    _fill_distance(out, rows[0], height, np.float32(side))
     return out
 
 
@@ -198,3 +242,12 @@ def _fill_hosts(out, z0, order, heights, outside):  # type: ignore[no-untyped-de
                     if z > heights[f, y, x]:
                         at = f + 1
                 out[k, y, x] = np.uint8(OUTSIDE) if outside[y, x] else order[at]
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill_distance(out, z0, height, side):  # type: ignore[no-untyped-def]
+    for k in range(len(out)):
+        z = np.float32(z0 + k)
+        for y in range(height.shape[0]):
+            for x in range(height.shape[1]):
+                out[k, y, x] = side * (z - height[y, x])

@@ -1,6 +1,7 @@
 """What a block tells of the objects in it, in whole numbers: they add up the same for any cut into blocks."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numba
 import numpy as np
@@ -64,6 +65,11 @@ class Patch:
     mu_cm1: tuple[float, float]
     """Attenuation of NASICON and NaK."""
 
+    @cached_property
+    def owner(self) -> NDArray[np.int32]:
+        """Of the voxels of the core: the object within two steps, that of the lower number where two meet."""
+        return np.ascontiguousarray(grown(grown(self.objects))[self.core])
+
 
 def gather_features(patch: Patch) -> dict[str, NDArray[np.int64]]:
     """Sums over the objects of a block.
@@ -73,35 +79,26 @@ def gather_features(patch: Patch) -> dict[str, NDArray[np.int64]]:
     `ids` (n,) of objects in the block or within two voxels of it; `sums` (n, 16); `least` (n, 3): below_px,
     -below_px and counter_px in 1 / SCALE; `scores` (n, SCORE_BINS): histogram of the score.
     """
-    owner = np.ascontiguousarray(_owners(patch.objects)[patch.core])
-    ids = np.unique(owner)
-    ids = ids[ids > 0].astype(np.int64)
+    ids = numbers_in(patch.owner)
     out: dict[str, NDArray[np.int64]] = {
-        "ids": np.asarray(ids, np.int64),
+        "ids": ids,
         "sums": np.zeros((len(ids), _N_SUMS), np.int64),
         "least": np.full((len(ids), _DEPTHS), np.iinfo(np.int64).max),
         "scores": np.zeros((len(ids), SCORE_BINS), np.int64),
     }
     if len(ids):
-        _gather_all(patch, owner, out)
+        _gather_all(patch, out)
     return out
 
 
-def _gather_all(patch: Patch, owner: NDArray[np.int32], out: dict[str, NDArray[np.int64]]) -> None:
-    core, ids = patch.core, out["ids"]
-    inner = {name: np.ascontiguousarray(getattr(patch, name)[core]) for name in _PER_VOXEL}
-    own = np.where(inner["objects"] == owner, owner, 0)
-    level = np.where(inner["hosts"] == SOLID, patch.mu_cm1[0], patch.mu_cm1[1])
-    share = np.where(np.isin(inner["hosts"], (SOLID, LIQUID)), inner["residual"] / level, 0.0)
-    _add_missing(owner, share, ids, out["sums"])
-    flags = inner["seeds"], inner["hosts"] == SOLID, inner["rim"]
-    _add_flags(own, flags, _ends(patch), ids, out["sums"])
-    first = np.array([part.start + f for part, f in zip(core, patch.first, strict=True)])
-    _add_places(own, first, ids, out["sums"])
-    start, stop = (np.array([getattr(part, end) for part in core]) for end in ("start", "stop"))
-    _add_faces(patch.objects, start, stop, ids, out["sums"])
-    _add_heights(own, inner["below_px"], inner["counter_px"], ids, out["least"])
-    _add_scores(own, inner["score"], ids, out["scores"])
+def _gather_all(patch: Patch, out: dict[str, NDArray[np.int64]]) -> None:
+    start = np.array([part.start for part in patch.core])
+    slots = np.zeros(int(out["ids"][-1]) + 1, np.int64)
+    slots[out["ids"]] = np.arange(len(out["ids"]))
+    arrays = tuple(getattr(patch, name) for name in _PER_VOXEL)
+    places = start, np.array(patch.first)
+    known = _ends(patch), patch.mu_cm1
+    _gather(patch.owner, arrays, places, known, (slots, out["sums"], out["least"], out["scores"]))
 
 
 def _ends(patch: Patch) -> NDArray[np.bool_]:
@@ -110,14 +107,24 @@ def _ends(patch: Patch) -> NDArray[np.bool_]:
     return np.asarray((rows == 0) | (rows == len(patch.objects) - 1))
 
 
-def _owners(objects: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Each voxel within two steps of an object belongs to it, to that of the lower number where two meet."""
-    return grown(grown(objects))
+def numbers_in(labels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Numbers above 0 that labels hold, ascending."""
+    seen = np.zeros(int(labels.max(initial=0)) + 1, np.bool_)
+    _mark(labels, seen)
+    seen[0] = False
+    return np.asarray(np.flatnonzero(seen), np.int64)
+
+
+@numba.njit(cache=True, nogil=True)
+def _mark(labels, seen):  # type: ignore[no-untyped-def]
+    flat = labels.ravel()
+    for i in range(len(flat)):
+        seen[flat[i]] = True
 
 
 def grown(labels: NDArray[np.int32]) -> NDArray[np.int32]:
     """Labels that have taken the free voxels beside them; of two the lower number does."""
-    out = np.empty_like(labels)
+    out = labels.copy()
     _grow(labels, out)
     return out
 
@@ -125,7 +132,6 @@ def grown(labels: NDArray[np.int32]) -> NDArray[np.int32]:
 @numba.njit(cache=True, nogil=True)
 def _grow(labels, out):  # type: ignore[no-untyped-def]
     nz, ny, nx = labels.shape
-    out[:] = labels
     for z in range(nz):
         for y in range(ny):
             for x in range(nx):
@@ -140,86 +146,70 @@ def _grow(labels, out):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _add_missing(owner, share, ids, sums):  # type: ignore[no-untyped-def]
-    flat, value = owner.ravel(), share.ravel()
-    for i in range(len(flat)):
-        if flat[i]:
-            sums[np.searchsorted(ids, flat[i]), 15] += np.int64(np.rint(value[i] * SCALE))
+def _gather(owner, arrays, places, known, out):  # type: ignore[no-untyped-def]
+    """Add up what the voxels near objects tell, in one walk through the core."""
+    objects, seeds, residual, score, hosts, below, counter, rim = arrays
+    start, first = places
+    ends, mu = known
+    slots, sums, least, scores = out
+    nz, ny, nx = owner.shape
+    for k in range(nz):
+        z = k + start[0]
+        for j in range(ny):
+            y = j + start[1]
+            for i in range(nx):
+                who = owner[k, j, i]
+                if who == 0:
+                    continue
+                x = i + start[2]
+                slot = slots[who]
+                row, host = sums[slot], hosts[z, y, x]
+                if host in (SOLID, LIQUID):
+                    level = mu[0] if host == SOLID else mu[1]
+                    row[15] += np.int64(np.rint(np.float64(residual[z, y, x]) / level * SCALE))
+                if objects[z, y, x] != who:
+                    continue
+                row[0] += 1
+                row[1] += seeds[z, y, x]
+                row[2] += _faces(objects, z, y, x)
+                row[3] += host == SOLID
+                row[4] += rim[z, y, x]
+                row[5] += ends[k]
+                _add_place(row, z + first[0], y + first[1], x + first[2])
+                height = np.int64(np.rint(below[z, y, x] * SCALE))
+                least[slot, 0] = min(least[slot, 0], height)
+                least[slot, 1] = min(least[slot, 1], -height)
+                least[slot, 2] = min(least[slot, 2], np.int64(np.rint(counter[z, y, x] * SCALE)))
+                place = int(score[z, y, x] / SCORE_TOP * SCORE_BINS)
+                scores[slot, min(max(place, 0), SCORE_BINS - 1)] += 1
 
 
 @numba.njit(cache=True, nogil=True)
-def _add_flags(own, flags, ends, ids, sums):  # type: ignore[no-untyped-def]
-    seeds, solid, rim = flags
-    nz, ny, nx = own.shape
-    for z in range(nz):
-        for y in range(ny):
-            for x in range(nx):
-                if own[z, y, x]:
-                    row = sums[np.searchsorted(ids, own[z, y, x])]
-                    row[0] += 1
-                    row[1] += seeds[z, y, x]
-                    row[3] += solid[z, y, x]
-                    row[4] += rim[z, y, x]
-                    row[5] += ends[z]
+def _add_place(row, z, y, x):  # type: ignore[no-untyped-def]
+    row[6] += z
+    row[7] += y
+    row[8] += x
+    row[9] += z * z
+    row[10] += y * y
+    row[11] += x * x
+    row[12] += z * y
+    row[13] += z * x
+    row[14] += y * x
 
 
 @numba.njit(cache=True, nogil=True)
-def _add_places(own, first, ids, sums):  # type: ignore[no-untyped-def]
-    nz, ny, nx = own.shape
-    for z in range(nz):
-        for y in range(ny):
-            for x in range(nx):
-                if own[z, y, x]:
-                    c, b, a = z + first[0], y + first[1], x + first[2]
-                    row = sums[np.searchsorted(ids, own[z, y, x])]
-                    row[6] += c
-                    row[7] += b
-                    row[8] += a
-                    row[9] += c * c
-                    row[10] += b * b
-                    row[11] += a * a
-                    row[12] += c * b
-                    row[13] += c * a
-                    row[14] += b * a
-
-
-@numba.njit(cache=True, nogil=True)
-def _add_faces(objects, start, stop, ids, sums):  # type: ignore[no-untyped-def]
+def _faces(objects, z, y, x):  # type: ignore[no-untyped-def]
+    """Faces of a voxel that are none of its object's own, those at the end of the patch among them."""
     nz, ny, nx = objects.shape
-    for z in range(start[0], stop[0]):
-        for y in range(start[1], stop[1]):
-            for x in range(start[2], stop[2]):
-                who = objects[z, y, x]
-                if who:
-                    like = 0
-                    like += z > 0 and objects[z - 1, y, x] == who
-                    like += z < nz - 1 and objects[z + 1, y, x] == who
-                    like += y > 0 and objects[z, y - 1, x] == who
-                    like += y < ny - 1 and objects[z, y + 1, x] == who
-                    like += x > 0 and objects[z, y, x - 1] == who
-                    like += x < nx - 1 and objects[z, y, x + 1] == who
-                    sums[np.searchsorted(ids, who), 2] += 6 - like
-
-
-@numba.njit(cache=True, nogil=True)
-def _add_heights(own, below, counter, ids, least):  # type: ignore[no-untyped-def]
-    flat, depth, gap = own.ravel(), below.ravel(), counter.ravel()
-    for i in range(len(flat)):
-        if flat[i]:
-            row = least[np.searchsorted(ids, flat[i])]
-            height = np.int64(np.rint(depth[i] * SCALE))
-            row[0] = min(row[0], height)
-            row[1] = min(row[1], -height)
-            row[2] = min(row[2], np.int64(np.rint(gap[i] * SCALE)))
-
-
-@numba.njit(cache=True, nogil=True)
-def _add_scores(own, score, ids, scores):  # type: ignore[no-untyped-def]
-    flat, value = own.ravel(), score.ravel()
-    for i in range(len(flat)):
-        if flat[i]:
-            place = int(value[i] / SCORE_TOP * SCORE_BINS)
-            scores[np.searchsorted(ids, flat[i]), min(max(place, 0), SCORE_BINS - 1)] += 1
+    who = objects[z, y, x]
+    like = 0
+    like += z > 0 and objects[z - 1, y, x] == who
+    like += z < nz - 1 and objects[z + 1, y, x] == who
+    like += y > 0 and objects[z, y - 1, x] == who
+    like += y < ny - 1 and objects[z, y + 1, x] == who
+    like += x > 0 and objects[z, y, x - 1] == who
+    like += x < nx - 1 and objects[z, y, x + 1] == who
+    return 6 - like
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,6 +61,7 @@ def find_scene(  # noqa: PLR0913 - what is known of a cell and of a scan
     axis_px: tuple[float, float],
     view_px: float,
     up: Up | None = None,
+    profile_cm1: DoubleArray | None = None,
 ) -> Scene:
     """Find layers, faces, levels and noise of a volume.
 
@@ -73,6 +74,7 @@ def find_scene(  # noqa: PLR0913 - what is known of a cell and of a scan
     axis_px : (y, x) of the axis of rotation.
     view_px : radius of the view that all angles see.
     up : electrode at low z; None: found, as `Scene.notes` says how surely.
+    profile_cm1 : (z,) grey level of each row, by which layers are told apart; absent: that of the volume.
 
     Raises
     ------
@@ -82,9 +84,9 @@ def find_scene(  # noqa: PLR0913 - what is known of a cell and of a scan
     place = Place(axis_px, view_px, (0, volume.shape[1]), (0, volume.shape[2]))
     mu = {SOLID: mu_solid_cm1, LIQUID: mu_liquid_cm1, COLLECTOR: mu_collector_cm1, COUNTER: mu_counter_cm1}
     mu[BEHIND] = mu_collector_cm1
-    layers = find_layers(
-        profile(volume, axis_px=axis_px, view_px=view_px), mu_cm1=mu, voxel_um=voxel_um, up=up
-    )
+    if profile_cm1 is None:
+        profile_cm1 = profile(volume, axis_px=axis_px, view_px=view_px)
+    layers = find_layers(profile_cm1, mu_cm1=mu, voxel_um=voxel_um, up=up)
     work = _Work(volume, place, layers, mu)
     rough = {name: work.rough(name) for name in _FACES if work.shows(name)}
     levels = work.levels(rough)

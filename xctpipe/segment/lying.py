@@ -18,7 +18,11 @@ from xctpipe.segment.smooth import kernel, reach_px
 BAND_PX = (0.5, 3.5)
 """Heights above the interface that are looked at: below, its blur is all there is."""
 FLAGGED_PX = 2.5
-"""Voxels of a void's column up to this height are its own; higher ones must show it themselves."""
+"""Seeds of voids lie in the columns up to this height."""
+HIGHEST_PX = 5.5
+ROW_HEIGHTS_PX, ROW_FRACS = (1.0, 2.0, 3.0, 4.0, 5.0), (0.25, 0.30, 0.40, 0.56, 0.76)
+"""A voxel at this height is void where its column misses more than this share of the contrast: half of the
+columns that do are filled as high. Caps are widest at the bottom. Higher voxels must show it themselves."""
 SIDEWAYS_PX = 2.5
 _ROWS = 3
 _FEWEST = 2.0
@@ -41,6 +45,18 @@ def columns_of(residual: FloatArray, above_px: FloatArray, hosts: NDArray[np.uin
     weight = _sideways(seen.astype(np.float32))
     spread = _sideways(mean.astype(np.float32)) / np.sqrt(np.maximum(weight, _LEAST_SEEN))
     return np.asarray(spread, np.float32)
+
+
+def least_of_rows(above_px: FloatArray, *, contrast_cm1: float, lowest_cm1: float) -> FloatArray:
+    """What a column must miss for a voxel at this height to be void, by its height above the interface.
+
+    Parameters
+    ----------
+    contrast_cm1 : what a void misses.
+    lowest_cm1 : what noise may be; no voxel is void below it.
+    """
+    share = np.interp(above_px, ROW_HEIGHTS_PX, ROW_FRACS)
+    return np.asarray(np.maximum(share * contrast_cm1, lowest_cm1), np.float32)
 
 
 def noise_of_columns(residuals: Sequence[FloatArray], hosts: Sequence[NDArray[np.uint8]]) -> float:
@@ -81,4 +97,4 @@ def _along_rows(image, half, out):  # type: ignore[no-untyped-def]
 
 def halo_px() -> int:
     """Voxels on each side that columns depend on."""
-    return max(reach_px(SIDEWAYS_PX), int(np.ceil(BAND_PX[1])) + 1)
+    return max(reach_px(SIDEWAYS_PX), int(np.ceil(HIGHEST_PX)) + 1)

@@ -21,7 +21,9 @@ import numpy as np
 from xctpipe.scan import FloatArray
 
 
-def plate_response(mean: FloatArray, *, sigma_px: float, least: float) -> FloatArray:
+def plate_response(
+    mean: FloatArray, *, sigma_px: float, least: float, out: FloatArray | None = None
+) -> FloatArray:
     """Response of a Gaussian mean (z, y, x) of width `sigma_px`, 0 where the mean itself is below `least`.
 
     Its outermost layer of voxels is 0. Closed-form eigenvalues [1]_.
@@ -29,12 +31,16 @@ def plate_response(mean: FloatArray, *, sigma_px: float, least: float) -> FloatA
     Parameters
     ----------
     least : cheap statistic that decides where eigenvalues are computed at all: a bright sheet is bright.
+    out : like `mean`, may be written over and is returned.
 
     References
     ----------
     .. [1] Smith, Commun. ACM 4, 168 (1961), doi:10.1145/355578.366316
     """
-    out = np.zeros_like(mean)
+    if out is None:
+        out = np.zeros_like(mean)
+    else:
+        out[...] = 0
     _respond(mean, np.float32(sigma_px * sigma_px), np.float32(least), out)
     return out
 

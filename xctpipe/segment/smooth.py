@@ -1,6 +1,7 @@
 """Gaussian smoothing of blocks, float32, by separable kernels; each call runs on the thread that makes it."""
 
 import math
+from collections.abc import Sequence
 
 import numba
 import numpy as np
@@ -23,7 +24,7 @@ def kernel(sigma_px: float) -> FloatArray:
     return np.asarray(half / (half[0] + 2 * half[1:].sum()), np.float32)
 
 
-def smooth(block: FloatArray, *, sigma_px: float) -> FloatArray:
+def smooth(block: FloatArray, *, sigma_px: float, room: Sequence[FloatArray] = ()) -> FloatArray:
     """Gaussian mean of a block (z, y, x); beyond its faces the block is continued by its mirror image.
 
     Voxels nearer than `reach_px` to a cut face depend on the cut. At an end of the volume a mirror leaves
@@ -32,9 +33,11 @@ def smooth(block: FloatArray, *, sigma_px: float) -> FloatArray:
     Parameters
     ----------
     sigma_px : standard deviation, above 0.
+    room : two arrays like the block that may be written over; the first is returned. Memory that was touched
+        before is much cheaper than new one.
     """
     half = kernel(sigma_px)
-    first, second = np.empty_like(block), np.empty_like(block)
+    first, second = room or (np.empty_like(block), np.empty_like(block))
     _along_x(block, half, first)
     _along_y(first, half, second)
     _along_z(second, half, first)

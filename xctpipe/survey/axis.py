@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xctpipe.center import OPPOSITE_PAIRS, CenterResult, Opposites, find_center, opposite_frames
+from xctpipe.center.motion import motion_note
+from xctpipe.center.result import is_sure_slope
 from xctpipe.correct.threads import in_threads
 from xctpipe.scan import FloatArray
 from xctpipe.survey.look import Look
@@ -26,16 +28,18 @@ def find_axis(look: Look, lines: FloatArray, *, rows: Rows, center: CenterChoice
         return Axis(center.center_px)
     survey = look.survey
     first_row, first_col = survey.first_pixel
+    opposites = _opposites(look)
     found = find_center(
         lines,
         angles_rad=survey.angles_rad,
         rows=rows + first_row,
-        opposites=_opposites(look),
+        opposites=opposites,
         search_px=center.search_px,
         first_col=first_col,
     )
     binned = f"in pixels of {survey.bin_px} x {survey.bin_px}: " if survey.bin_px > 1 else ""
-    notes = (*found.warnings, *offset_note(found, lines.shape[2]))
+    moved = motion_note(opposites, center_px=found.center_px - first_col)
+    notes = (*found.warnings, *offset_note(found, lines.shape[2]), *moved)
     return Axis(
         center_px=found.center_px,
         row=float(found.row_mid),
@@ -60,7 +64,8 @@ def offset_note(found: CenterResult, n_cols: int) -> tuple[str, ...]:
 
 def _tilt_is_sure(found: CenterResult, n_rows: int) -> bool:
     """A slope is used only where it is well measured; noise in it would smear the ends of the volume."""
-    return n_rows >= 5 and abs(found.tilt_deg) > 4 * found.tilt_uncertainty_deg and found.confidence > 0.5
+    sure = is_sure_slope(found.tilt_deg, sigma=found.tilt_uncertainty_deg)
+    return n_rows >= 5 and sure and found.confidence > 0.5
 
 
 def _opposites(look: Look) -> Opposites:
