@@ -9,12 +9,12 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+from reconstructing import run
 
 from xctpipe import phantom, simulated_scan, volume
 from xctpipe.errors import BadRecipe
 from xctpipe.prepare import volume_path
 from xctpipe.recipe import Recipe, make_recipe
-from xctpipe.run import run
 from xctpipe.runfolder import scan_folder
 from xctpipe.tryout import parse_sweep, try_slices
 

@@ -9,13 +9,13 @@ from typing import Any, get_args
 import numba
 import numpy as np
 import pytest
+from reconstructing import run
 
 from xctpipe import formats, phantom, recon, steps, volume
 from xctpipe.correct.flat import FlatField, minus_log
 from xctpipe.errors import BadRecipe
 from xctpipe.prepare import volume_path
 from xctpipe.recipe import Recipe, make_recipe
-from xctpipe.run import run
 from xctpipe.scan import FloatArray, mean_frame
 
 STEPS = sorted(steps.registered())

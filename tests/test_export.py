@@ -15,6 +15,7 @@ import zarr
 from algotom.io import loadersaver
 from hypothesis import given
 from hypothesis import strategies as st
+from reconstructing import run
 
 from xctpipe import drafts, export, slices, spans, volume
 from xctpipe.cli import main
@@ -22,7 +23,6 @@ from xctpipe.compare import inside_circle
 from xctpipe.errors import BadRecipe, UserError
 from xctpipe.exported import read_record
 from xctpipe.recipe import Recipe
-from xctpipe.run import run
 
 FIRST_ROW = 100
 PIXEL_UM = 1.3

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reconstructing import run
 
 from xctpipe import phantom, volume
 from xctpipe.errors import BadScan
@@ -22,7 +23,6 @@ from xctpipe.formats.hexframes import split_dark_flat, take
 from xctpipe.formats.registry import layout_of
 from xctpipe.prepare import volume_path
 from xctpipe.recipe import Recipe, make_recipe
-from xctpipe.run import run
 from xctpipe.scan import ArrayFrames, Frames, Scan
 from xctpipe.survey import frame_weights
 

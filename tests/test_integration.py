@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from reconstructing import run
 
 from xctpipe import (
     forecast,
@@ -29,7 +30,6 @@ from xctpipe.correct.order import check_order
 from xctpipe.errors import BadRecipe
 from xctpipe.plan import BASE_BYTES, cut, peak_bytes
 from xctpipe.recipe import Recipe, make_recipe, with_parameter
-from xctpipe.run import run
 from xctpipe.runfolder import scan_folder
 from xctpipe.scan import ArrayFrames, Scan
 from xctpipe.staging import staged_bytes

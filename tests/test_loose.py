@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+from reconstructing import run
 
 from xctpipe import formats, inputs, phantom, volume
 from xctpipe.cli import main
@@ -22,7 +23,6 @@ from xctpipe.formats.tiff_frames import open_tiffs, stored
 from xctpipe.formats.tiff_roles import role_of
 from xctpipe.prepare import volume_path
 from xctpipe.recipe import Recipe, make_recipe, read_recipe, to_toml
-from xctpipe.run import run
 from xctpipe.scan import ArrayFrames, DarkFlat, Frames, RawArray, Scan
 
 START = datetime(2025, 3, 1, 15, tzinfo=UTC)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from reconstructing import run
 
 from xctpipe import conveyor, inputs, phantom, shards, simulated_scan, volume
 from xctpipe import run as running
@@ -21,7 +22,7 @@ from xctpipe.plan import cut
 from xctpipe.prepare import prepare, volume_path
 from xctpipe.recipe import Recipe, make_recipe, to_toml
 from xctpipe.record import axis_moved
-from xctpipe.run import run, split
+from xctpipe.run import split
 from xctpipe.runfolder import scan_folder
 from xctpipe.status import status
 

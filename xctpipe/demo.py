@@ -81,8 +81,8 @@ def compared(true: Tables, found: Tables) -> Iterator[Line]:
     """Lines of the demonstration's table, from the tables of the truth and of the run."""
     scans = [row["scan"] for row in true["scans"]]
     yield from _axes(true, found)
-    yield from _volumes("crack volume", _CRACKS, scans, true, found)
-    yield from _volumes("bubble volume", {"bubble"}, scans, true, found)
+    yield from _volumes("crack", _CRACKS, scans, true, found)
+    yield from _volumes("bubble", {"bubble"}, scans, true, found)
     yield from _contacts(scans, true, found)
     yield from _growths(true, found)
     yield from _events(true, found)
@@ -95,20 +95,22 @@ def _axes(true: Tables, found: Tables) -> Iterator[Line]:
 
 
 def _volumes(
-    what: str, kinds: frozenset[str] | set[str], scans: Sequence[str], true: Tables, found: Tables
+    column: str, kinds: frozenset[str] | set[str], scans: Sequence[str], true: Tables, found: Tables
 ) -> Iterator[Line]:
+    what = f"{column} volume"
     for scan in scans:
         truth = sum(row["volume_um3"] for row in _of(true["objects"], scan, kinds))
         rows = _of(found["objects"], scan, kinds)
         if truth or rows:
-            if not rows:
-                yield Line(what, scan, f"{truth / _UM3_PER_MM3:.4g}", "none found", "mm³")
-                continue
-            values = [
-                sum(row[f"volume_{part}um3"] or 0.0 for row in rows) / _UM3_PER_MM3
-                for part in ("", "low_", "high_")
-            ]
-            yield Line(what, scan, f"{truth / _UM3_PER_MM3:.4g}", _between(*values), "mm³")
+            measured = _sum_of(column, scan, found) if rows else "none found"
+            yield Line(what, scan, f"{truth / _UM3_PER_MM3:.4g}", measured, "mm³")
+
+
+def _sum_of(column: str, scan: str, found: Tables) -> str:
+    sums = next(row for row in found["series"] if row["scan"] == scan)
+    return _between(
+        *[(sums[f"{column}_{part}um3"] or 0.0) / _UM3_PER_MM3 for part in ("volume_", "low_", "high_")]
+    )
 
 
 def _contacts(scans: Sequence[str], true: Tables, found: Tables) -> Iterator[Line]:
@@ -141,12 +143,16 @@ def _growths(true: Tables, found: Tables) -> Iterator[Line]:
 
 def _events(true: Tables, found: Tables) -> Iterator[Line]:
     left = [_event(row) for row in found["events"]]
+    scans = [row["scan"] for row in true["scans"]]
     for row in true["events"]:
-        event = _event(row)
-        seen = event in left
-        if seen:
-            left.remove(event)
-        yield Line(f"event: {row['kind']}", f"to {row['scan_to']}", "yes", "yes" if seen else "no", "")
+        kind, _, scan_to = _event(row)
+        # what is born is seen when it has come above the limit of detection
+        late = scans[scans.index(scan_to) + 1 :][:1] if kind == "birth" else []
+        seen = next((each for each in left if each[0] == kind and each[2] in [scan_to, *late]), None)
+        if seen is not None:
+            left.remove(seen)
+        text = "no" if seen is None else "yes" if seen[2] == scan_to else "one scan later"
+        yield Line(f"event: {kind}", f"to {scan_to}", "yes", text, "")
     for kind, _, scan_to in left:
         yield Line(f"event: {kind}", f"to {scan_to}", "no", "yes", "")
 

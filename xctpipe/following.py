@@ -17,7 +17,7 @@ from xctpipe.blocks import discard
 from xctpipe.errors import BadScan, UserError
 from xctpipe.recipe import Recipe
 from xctpipe.runfolder import ScanFolder, read_json, write_json
-from xctpipe.stages import MEASURE, REPORT, TRACK, SeriesWork, done_record
+from xctpipe.stages import INTERRUPTED, MEASURE, REPORT, TRACK, SeriesWork, done_record
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +140,7 @@ def finish(
                 log.info("%s is done already", stage)
                 continue
             start = time.monotonic()
+            set_failed(stage, work, why=INTERRUPTED)
             warnings = do(work)
         except UserError as err:
             log.error("%s failed: %s", stage, err)  # noqa: TRY400 - a user's message, not a traceback

@@ -28,6 +28,8 @@ LATER = (SEGMENT, MEASURE)
 """Stages that work on the volume of a scan."""
 OF_SERIES = (TRACK, REPORT)
 """Stages that work on all scans at once."""
+INTERRUPTED = "interrupted; repeat the run to go on"
+"""What the record of such a stage says until it has ended."""
 
 _INPUTS = {"volume": "the volume was made anew", "labels": "the labels were made anew"}
 """What a stage reads, by its key in the fingerprint, and what to say when it is another one."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xctpipe.errors import BadRecipe
 from xctpipe.runfolder import RUN_RECORD, ScanFolder, read_json, scan_folder
-from xctpipe.stages import LATER, OF_SERIES, done_record
+from xctpipe.stages import INTERRUPTED, LATER, OF_SERIES, done_record
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,23 @@ def status(run_folder: Path) -> list[ScanStatus]:
         raise BadRecipe(f"{run_folder}: not a run folder (no {RUN_RECORD}); give the recipe's run_folder")
     alive = is_running(run_folder)
     scans = [_scan_status(run_folder, name, entry, alive) for name, entry in record["scans"].items()]
-    return [*scans, *_series_status(run_folder)]
+    return [*scans, *_series_status(run_folder, alive)]
 
 
-def _series_status(run_folder: Path) -> Iterator[ScanStatus]:
+def _series_status(run_folder: Path, alive: bool) -> Iterator[ScanStatus]:
     """How the stages of the whole series stand, where any was begun."""
     told = {stage: read_json(run_folder / "series" / f"{stage}.json") for stage in OF_SERIES}
-    if any(told.values()):
-        detail = "; ".join(
-            f"{stage} failed: {record['error']}" if "error" in record else f"{stage} done"
-            for stage, record in told.items()
-            if record
-        )
-        failed = any("error" in record for record in told.values() if record)
-        state = "failed" if failed else "done" if all(told.values()) else "not finished"
-        yield ScanStatus("(series)", state, 0, None, detail, of_scan=False)
+    if not any(told.values()):
+        return
+    errors = {stage: str(record["error"]) for stage, record in told.items() if record and "error" in record}
+    running = alive and INTERRUPTED in errors.values()
+    texts = {stage: f"{stage} failed: {why}" for stage, why in errors.items()}
+    for stage, why in errors.items():
+        if why == INTERRUPTED:
+            texts[stage] = f"{stage} running" if alive else f"{stage} {INTERRUPTED}"
+    detail = "; ".join(texts.get(stage, f"{stage} done") for stage, record in told.items() if record)
+    state = "running" if running else "failed" if errors else "done" if all(told.values()) else "not finished"
+    yield ScanStatus("(series)", state, 0, None, detail, of_scan=False)
 
 
 def _scan_status(run_folder: Path, name: str, entry: dict[str, object], alive: bool) -> ScanStatus:

@@ -127,9 +127,9 @@ def _doubtful_zone(
     zone = files[0].start.utcoffset() or timedelta(0)
     said = "named" if files[0].says_zone else "taken"
     way = "later" if hours > 0 else "earlier"
-    apart = "no scan" if not n_covered else f"only {n_covered} of {len(scans)} scans"
+    apart = "no scan lies" if not n_covered else f"only {n_covered} of {len(scans)} scans lie"
     return [
-        f"{apart} lies within the cycler's files (zone {said}: UTC{_offset(zone)}); with a clock "
+        f"{apart} within the cycler's files (zone {said}: UTC{_offset(zone)}); with a clock "
         f"{abs(hours):g} h {way}, {most} would: is the time zone "
         f"UTC{_offset(zone - timedelta(hours=hours))}? give cycler.time_zone, or "
         f"cycler.clock_offset_s = {hours * 3600:g}"
