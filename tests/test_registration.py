@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.special import erf
+from series_truth import true_moves
 
 from xctpipe import registering, volume
 from xctpipe.blocks import in_this_process
@@ -335,31 +336,6 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
 NAMES = ("scan_00005", "scan_00006", "scan_00007")
 
 
-def true_moves(folder: Path) -> dict[str, Rigid]:
-    """From the first scan written to each, with the axis that each volume was reconstructed about.
-
-    An axis wrong by e over half a turn moves the volume by 4 e / pi along y: what projections ask on average.
-    """
-    drifts, scans, true = (
-        {row["scan"]: row for row in read_table(folder / where)}
-        for where in ("truth/registration.csv", "run/tables/scans.csv", "truth/scans.csv")
-    )
-    stack = {
-        name: Rigid((np.radians(row["rotation_deg"]), 0, 0), (row["dz_um"], row["dy_um"], row["dx_um"]))
-        for name, row in drifts.items()
-    }
-    off = {
-        name: 4 / np.pi * (scans[name]["center_px"] - true[name]["center_px"]) * scans[name]["pixel_um"]
-        for name in NAMES
-    }
-    return {
-        name: Rigid(shift_um=(0, off[name], 0))
-        .after(stack[name].after(stack[NAMES[0]].inverse))
-        .after(Rigid(shift_um=(0, -off[NAMES[0]], 0)))
-        for name in NAMES
-    }
-
-
 @pytest.mark.slow
 def test_a_simulated_series_is_registered(series: Path) -> None:
     found = registering.register(work_of(series / "run", NAMES))
@@ -370,7 +346,7 @@ def test_a_simulated_series_is_registered(series: Path) -> None:
     assert [rows[name, "pellet"]["status"] for name in NAMES] == ["reference", "ok", "ok"]
     voxel = read_table(series / "run" / "tables" / "scans.csv")[0]["pixel_um"]
     points = reg.pellet_points(44 * voxel, (20 * voxel, 54 * voxel))
-    for name, true in true_moves(series).items():
+    for name, true in true_moves(series, NAMES).items():
         away = np.linalg.norm(found.pellet[name](points) - true(points), axis=1) / voxel
         assert np.sqrt(np.mean(away**2)) < 0.1
         assert np.sqrt(np.mean(away**2)) <= 2.5 * rows[name, "pellet"]["error_px"] + 1e-9
@@ -396,5 +372,5 @@ def test_what_is_missing_never_stops_the_series(series: Path, tmp_path: Path) ->
     assert status[NAMES[1]]["status"] == "failed"
     last = status[NAMES[2]]
     assert (last["status"], last["dx_px"]) == ("unsure", None)
-    true = true_moves(series)[NAMES[2]]
+    true = true_moves(series, NAMES)[NAMES[2]]
     assert last["dz_um"] == pytest.approx(true.shift_um[0], abs=10)
