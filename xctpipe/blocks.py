@@ -17,13 +17,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numba
 import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
 
+from xctpipe import shards
 from xctpipe.errors import BadRecipe, BadScan
 from xctpipe.machine import usable_cpus
 from xctpipe.plan import BASE_BYTES
@@ -340,22 +341,18 @@ class Scratch:
 
     def read(self, where: Slices) -> NDArray[Any]:
         """Part of the array."""
-        return np.asarray(self._open("r")[where])
+        return shards.read(self.path, where)
 
     def write(self, block: Block, values: NDArray[Any]) -> None:
         """Write the core of a block."""
         with storing(self.path, needed_bytes=values.nbytes):
-            array = self._open("r+")
-            if array.attrs["token"] != self.token:
+            if zarr.open_array(str(self.path), mode="r").attrs["token"] != self.token:
                 raise BadScan(f"{self.path}: a later run works there; this one ends")
-            array[block.where] = values
+            shards.write(self.path, block.where, values)
 
     def remove(self) -> None:
         """Delete the array."""
         discard(self.path)
-
-    def _open(self, mode: Literal["r", "r+"]) -> Any:
-        return zarr.open_array(str(self.path), mode=mode)
 
 
 def scratch(
@@ -385,7 +382,7 @@ def scratch(
             # margins are read from many neighbours: of each only the chunks that are needed
             chunks=tuple(_largest_divisor(e, most=_CHUNK_EDGE) for e in edges),
             shards=edges,
-            compressors=zarr.codecs.BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle"),
+            compressors=shards.compressor(),
             fill_value=0,
             attributes={"mark": mark, "token": token},
         )

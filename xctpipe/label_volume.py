@@ -227,13 +227,9 @@ class _Level:
 
 def _encoded(row: NDArray[Any]) -> list[shards.Chunk]:
     """A row of chunks, filled with 0 beyond the volume."""
-    chunks = []
-    for x in range(0, row.shape[2], _CHUNK_EDGE):
-        part = row[:, :, x : x + _CHUNK_EDGE]
-        chunk = np.zeros((_CHUNK_EDGE,) * 3, row.dtype)
-        chunk[tuple(slice(n) for n in part.shape)] = part
-        chunks.append(shards.encode(chunk))
-    return chunks
+    room = np.zeros((_CHUNK_EDGE,) * 3, row.dtype)
+    starts = range(0, row.shape[2], _CHUNK_EDGE)
+    return [shards.encode_part(row[:, :, x : x + _CHUNK_EDGE], room) for x in starts]
 
 
 @dataclass(frozen=True)
@@ -270,9 +266,7 @@ class _Coarsened:
 
     def __call__(self, box: Box) -> tuple[Phases, Ids]:
         where = slices_of(tuple((2 * a, min(2 * b, n)) for (a, b), n in zip(box, self.shape, strict=True)))  # type: ignore[arg-type]
-        phases, objects = (
-            zarr.open_array(str(self.draft / name / str(self.level)), mode="r")[where] for name in NAMES
-        )
+        phases, objects = (shards.read(self.draft / name / str(self.level), where) for name in NAMES)
         return coarser(phases, objects, priority=self.priority)
 
 
@@ -357,7 +351,7 @@ def read_labels(
         raise BadRecipe(
             f"{path}: labels {name} have no level {level}; {', '.join(sorted(group.array_keys()))}"
         )
-    return np.asarray(group[str(level)][z, y, x])
+    return shards.read(Path(path) / "labels" / name / str(level), (z, y, x))
 
 
 def read_legend(path: Path | str, name: str) -> Legend:

@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 
 from xctpipe import __version__, pyramid, shards
 from xctpipe.errors import BadRecipe
@@ -245,7 +244,7 @@ def read(
     own = group.attrs[_OWN]
     if str(level) not in group:
         raise BadRecipe(f"{path} has no level {level}; it has {', '.join(sorted(group.array_keys()))}")
-    stored: NDArray[Any] = group[str(level)][z, y, x]
+    stored = shards.read(Path(path) / str(level), (z, y, x))
     value = stored.astype(np.float32, copy=False)
     if stored.dtype == np.float32:
         return value
