@@ -18,13 +18,13 @@ from xctpipe.errors import BadRecipe
 from xctpipe.label_volume import (
     LabelSource,
     Legend,
-    coarser,
     has_labels,
     label_attributes,
     read_labels,
     read_legend,
     write_labels,
 )
+from xctpipe.segment.coarser import coarser
 
 SHAPE = (11, 1030, 67)
 PRIORITY = (9, 7)

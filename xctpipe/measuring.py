@@ -21,7 +21,7 @@ from xctpipe.interface import interface_row
 from xctpipe.label_picture import save_picture
 from xctpipe.label_volume import label_attributes, read_labels
 from xctpipe.measure.fill import settled
-from xctpipe.measure.inventory import add_up, inventory_sums
+from xctpipe.measure.inventory import add_up, count_codes, inventory_sums
 from xctpipe.measure.percolation import CrackVoxels, Percolation, connecting, crack_voxels, percolation_of
 from xctpipe.measure.regions import CRACKS, HALO_PX, Context, Inventory, Patch, Region
 from xctpipe.measure.registry import Gathered, Part, gather_block, merge, table_of
@@ -149,7 +149,7 @@ class _Inventory:
         z, y, x = block.where
         objects = read_labels(self.path, "objects", level=self.level, z=z, y=y, x=x)
         phases = read_labels(self.path, "phases", level=self.level, z=z, y=y, x=x)
-        counts = np.bincount(phases.ravel(), minlength=max(PHASES.values()) + 1)
+        counts = count_codes(phases, n=max(PHASES.values()) + 1)
         starts = (z.start, y.start, x.start)
         return {"phases": counts, **inventory_sums(objects, starts)}
 

@@ -13,6 +13,20 @@ from xctpipe.segment.features import numbers_in
 _FAR = 2**62
 
 
+def count_codes(codes: NDArray[np.uint8], *, n: int) -> NDArray[np.int64]:
+    """Number of voxels of each code 0 ... n - 1; there are no others."""
+    out = np.zeros(n, np.int64)
+    _count(codes, out)
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(codes, out):  # type: ignore[no-untyped-def]
+    flat = codes.ravel()
+    for i in range(len(flat)):
+        out[flat[i]] += 1
+
+
 def inventory_sums(objects: NDArray[np.int32], first: tuple[int, int, int]) -> dict[str, NDArray[np.int64]]:
     """Numbers, voxels, sums of places, and ends of the objects of a block.
 

@@ -12,6 +12,7 @@ from xctpipe.measure import recovery
 from xctpipe.measure.registry import FIXED, Whole
 from xctpipe.scan import DoubleArray, FloatArray
 from xctpipe.segment.expected import face_height
+from xctpipe.segment.features import numbers_in
 from xctpipe.segment.scene import INTERFACE, LIQUID, SOLID, Level, Scene
 
 CRACKS = ("crack", "crack_filled")
@@ -313,9 +314,10 @@ def without(labels: NDArray[np.int32], context: Context, kinds: tuple[str, ...])
     """Labels with objects of these kinds taken out."""
     known = context.objects
     gone = known.ids[np.isin(known.kinds, kinds)]
-    if not len(gone):
+    here = numbers_in(labels)
+    if not np.isin(gone, here).any():
         return labels
-    keep = np.ones(int(max(known.ids.max(), labels.max())) + 1, bool)
+    keep = np.ones(int(max(gone[-1], here[-1])) + 1, bool)
     keep[gone] = False
     return np.where(keep[labels], labels, 0).astype(np.int32)
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from xctpipe.measure.balls import ball_sums, ball_volumes
 from xctpipe.measure.regions import ALL, CHIPS, CRACKS, VOIDS, Context, Region
@@ -12,6 +11,7 @@ from xctpipe.measure.surfaces import chords, crofton_area_px
 from xctpipe.measure.uncertainty import noise_of_sum, offset_noise
 from xctpipe.scan import DoubleArray, FloatArray
 from xctpipe.segment.scene import OUTSIDE
+from xctpipe.segment.smooth import reach_px, smooth
 
 MEASURED = (*VOIDS, *CHIPS)
 _CLIP_SIGMA = 4.0
@@ -80,14 +80,14 @@ def _single_noise(region: Region) -> DoubleArray:
 def _blurred_objects(region: Region) -> FloatArray:
     """Objects of the patch, blurred as the image is; right in the core."""
     patch, sigma = region.patch, region.context.scene.blur_px
-    margin = int(np.ceil(4 * sigma)) + 1
+    margin = reach_px(sigma) + 1
     box = tuple(
         slice(max(part.start - margin, 0), min(part.stop + margin, n))
         for part, n in zip(patch.core, patch.objects.shape, strict=True)
     )
     out = np.zeros(patch.objects.shape, np.float32)
     solid = (region.lacking[box] > 0).astype(np.float32)
-    out[box] = ndimage.gaussian_filter(solid, sigma, truncate=4.0, mode="nearest")
+    out[box] = smooth(solid, sigma_px=sigma)
     return out
 
 
