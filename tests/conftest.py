@@ -4,17 +4,34 @@ import os
 
 # several workers share the processors; must be set before numpy is loaded
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import shared_cells
 
 from xctpipe import phantom, simulated_scan
 from xctpipe.recipe import Recipe, make_recipe
 
 # a change of the thread count must not start more threads than the machine has
 os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, os.cpu_count() or 1)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put side by side what shares something costly, so that one worker makes it and keeps no other waiting.
+
+    Last is the test that finds a warm cache of kernels cheapest.
+    """
+
+    def place(item: pytest.Item) -> int:
+        names = getattr(item, "fixturenames", ())
+        return 0 if "plating_cells" in names else 1 if "scheduler" in names else 2
+
+    items.sort(key=lambda item: 3 if "test_first_call" in item.nodeid else place(item))
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +50,46 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     scan, truth = phantom.simulated_scan(size="tiny", seed=1)
     simulated_scan.write_raw(scan, truth, folder / "hex", layout="hex1")
     return folder / "hex" / "raw_data", truth
+
+
+@pytest.fixture(scope="session")
+def plating_cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny plating cell, P3 to P6: folders `reconstructed` and `measured`. Copy what you change."""
+    return shared_cells.once(tmp_path_factory, "plating", shared_cells.make_plating)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made and not drawn."""
+    import pictures
+
+    pictures.leave_out(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def scheduler() -> Iterator[str]:
+    """Address of a real dask scheduler with two worker processes of its own."""
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
+    with subprocess.Popen([*command, "--no-dashboard"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "Scheduler at:" in line)
+        address = line.split()[-1]
+        worker = [
+            sys.executable,
+            "-m",
+            "distributed.cli.dask_worker",
+            address,
+            "--nthreads",
+            "1",
+            "--no-nanny",
+        ]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        workers = [subprocess.Popen([*worker, "--no-dashboard"], **quiet) for _ in range(2)]  # type: ignore[call-overload]
+        yield address
+        for child in (*workers, process):
+            child.kill()  # asked to end, a worker without its scheduler may wait for ever
+        for child in workers:
+            child.wait()
 
 
 @pytest.fixture

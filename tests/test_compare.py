@@ -7,11 +7,11 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+from reconstructing import run
 
 from xctpipe import compare, pairs, side_by_side, volume
 from xctpipe.cli import main
 from xctpipe.recipe import Recipe
-from xctpipe.run import run
 
 SHAPE = (10, 24, 24)
 NOISE = 0.1

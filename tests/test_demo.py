@@ -1,26 +1,30 @@
 """The demonstration: its table holds what was simulated beside what was measured."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+from shared_cells import SCANS
 
 from xctpipe import demo
 from xctpipe.cli import main
 
-SCANS = "3:6"
-
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_the_demo_measures_what_it_simulated(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    plating_cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # the shared cell is what this command made from nothing; called again, it goes on with what is there
     folder, results, run_demo = tmp_path / "demo", [], demo.run_demo
+    shutil.copytree(plating_cells / "measured", folder)
     monkeypatch.setattr(demo, "run_demo", lambda *a, **k: results.append(run_demo(*a, **k)) or results[-1])
     assert main(["demo", str(folder), "--size", "tiny", "--scans", SCANS]) == 0
     out = capsys.readouterr().out
     assert f"report: {folder / 'run' / 'report.html'}" in out
     (result,) = results
     assert result.report.stat().st_size > 100_000
+    assert (plating_cells / "measured" / "run" / "figures" / "glance.svg").stat().st_size > 20_000
     lines = {(line.what, line.scan): line for line in result.lines}
     for scan in ("scan_00004", "scan_00005"):
         crack = lines["crack volume", scan]

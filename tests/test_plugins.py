@@ -8,12 +8,12 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from reconstructing import run
 
 from xctpipe import formats, phantom, recon, steps, volume
 from xctpipe.cli import main
 from xctpipe.prepare import volume_path
 from xctpipe.recipe import make_recipe
-from xctpipe.run import run
 
 LAYOUT = '''
 """An imaginary layout: everything in one .npz."""

@@ -15,7 +15,6 @@ from series_truth import true_moves
 
 from xctpipe import registering, volume
 from xctpipe.blocks import in_this_process
-from xctpipe.cli import main
 from xctpipe.csvtables import read_table
 from xctpipe.fiducials import cut_patches
 from xctpipe.ground import Ground
@@ -324,13 +323,9 @@ def test_scans_without_volumes_are_named(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """P3, P5 and P6 of plating, measured: a crack grows, and the chip lifts."""
-    folder = tmp_path_factory.mktemp("plating")
-    call = ["simulate", "cell", str(folder), "--series", "plating", "--size", "tiny", "--seed", "1"]
-    assert main([*call, "--scans", "4:7"]) == 0
-    assert main(["run", str(folder / "recipe.toml"), "--stages", "reconstruct,segment,measure"]) == 0
-    return folder
+def series(plating_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """P4 to P6 of plating, measured: a crack grows, and the chip lifts."""
+    return shutil.copytree(plating_cells / "measured", tmp_path_factory.mktemp("plating") / "cell")
 
 
 NAMES = ("scan_00005", "scan_00006", "scan_00007")

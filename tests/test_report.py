@@ -123,6 +123,7 @@ class TestPage:
         assert "no volume; its reconstruction is waiting" in words
         assert "recipe.toml cannot be read" in words
 
+    @pytest.mark.usefixtures("no_pictures")
     def test_a_damaged_table_is_named_and_the_rest_goes_on(self, tmp_path: Path) -> None:
         make_run(tmp_path)
         (tmp_path / "tables" / "growth.csv").write_text("track,kind\n1,crack,3,4\n")
@@ -130,6 +131,7 @@ class TestPage:
         assert "a row has more or fewer cells" in _page(tmp_path).words
         assert "The cracks hold" in _page(tmp_path).words
 
+    @pytest.mark.usefixtures("no_pictures")
     def test_tables_that_a_failed_stage_left_are_said_to_be_old(self, whole: Path, tmp_path: Path) -> None:
         assert "earlier run" not in _page(whole).words
         join(make_run(tmp_path, names=NAMES))
@@ -186,6 +188,9 @@ def browser() -> Iterator[Any]:
         window.close()
 
 
+NO_WEBGL = "HTMLCanvasElement.prototype.getContext = () => null"
+
+
 @pytest.mark.slow
 class TestBrowser:
     @pytest.mark.parametrize("width", [1200, 390], ids=["desktop", "phone"])
@@ -213,6 +218,8 @@ class TestBrowser:
 
     def test_tables_sort_and_filter(self, whole: Path, browser: Any) -> None:
         shown = browser.new_page()
+        # without the mesh, which a processor draws slowly
+        shown.add_init_script(NO_WEBGL)
         shown.goto((whole / "report.html").as_uri())
         volumes = (
             "[...document.querySelectorAll('#table-objects tbody tr')].map((r) => r.cells[4].dataset.key)"
@@ -229,7 +236,7 @@ class TestBrowser:
 
     def test_without_webgl_a_still_picture_stands(self, whole: Path, browser: Any) -> None:
         shown = browser.new_page()
-        shown.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+        shown.add_init_script(NO_WEBGL)
         shown.goto((whole / "report.html").as_uri())
         still = shown.locator("#mesh-still")
         still.scroll_into_view_if_needed()

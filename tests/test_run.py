@@ -1,16 +1,17 @@
 import errno
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 from reconstructing import run
 
@@ -187,15 +188,12 @@ def test_what_an_interrupted_removal_left_is_not_taken_for_finished(make: Make) 
     assert _same(_levels(recipe), whole)
 
 
-def _start(recipe: Recipe, tmp_path: Path) -> subprocess.Popen[bytes]:
+def _start(recipe: Recipe, tmp_path: Path) -> BaseProcess:
     path = tmp_path / "recipe.toml"
     path.write_text(to_toml(recipe))
-    code = (
-        "import sys, xctpipe.plan; xctpipe.plan.MAX_SLAB_ROWS = 8;"
-        "from xctpipe.cli import main; sys.exit(main())"
-    )
-    command = [sys.executable, "-c", code, "run", str(path)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = processes.context().Process(target=processes.run_in_low_slabs, args=(path,), kwargs={"rows": 8})
+    process.start()
+    return process
 
 
 @pytest.mark.slow
@@ -209,44 +207,17 @@ def test_a_run_killed_at_any_moment_and_repeated_gives_the_identical_array(
     kills = 0
     for wanted in (0, 2, 5):
         process = _start(recipe, tmp_path)
-        while process.poll() is None and len(_marked(recipe)) <= wanted:
+        while process.is_alive() and len(_marked(recipe)) <= wanted:
             time.sleep(0.001)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
         assert status(recipe.run_folder)[0].state in {"interrupted", "done"}
     assert kills
     kept = _marked(recipe)
     run(recipe)
     assert kept.items() <= _marked(recipe).items()
     assert _same(_levels(recipe), _levels(whole))
-
-
-@pytest.fixture
-def scheduler() -> Iterator[str]:
-    """Address of a real dask scheduler with two worker processes of its own."""
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"]
-    with subprocess.Popen([*command, "--no-dashboard"], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        line = next(line for line in process.stderr if "Scheduler at:" in line)
-        address = line.split()[-1]
-        worker = [
-            sys.executable,
-            "-m",
-            "distributed.cli.dask_worker",
-            address,
-            "--nthreads",
-            "1",
-            "--no-nanny",
-        ]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        workers = [subprocess.Popen([*worker, "--no-dashboard"], **quiet) for _ in range(2)]  # type: ignore[call-overload]
-        yield address
-        for child in (*workers, process):
-            child.kill()  # asked to end, a worker without its scheduler may wait for ever
-        for child in workers:
-            child.wait()
 
 
 @pytest.mark.slow

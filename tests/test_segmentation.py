@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from shared_cells import with_scans
 
 from xctpipe import blocks, interface, label_volume, measuring, passes, segmentation, simulated_scan, volume
 from xctpipe import run as running
@@ -64,9 +65,8 @@ class Cell:
         shutil.copy(self.run_folder / "run.json", own.run_folder / "run.json")
         for file in self.folder.glob("cycler.*"):
             shutil.copy(file, folder)
-        text = (self.folder / "recipe.toml").read_text()
-        head, rest = text.split("scans = [", 1)
-        (folder / "recipe.toml").write_text(f'{head}scans = ["{name}"{rest[rest.index("]") :]}')
+        shutil.copy(self.folder / "recipe.toml", folder)
+        with_scans(folder, [name])
         return own
 
     def label(self, *more: str, stages: str = "segment,measure") -> int:
@@ -82,18 +82,16 @@ def simulated_cell(folder: Path, series: str, scans: str) -> Cell:
 
 
 @pytest.fixture(scope="module")
-def plating(tmp_path_factory: pytest.TempPathFactory) -> Cell:
-    """P4 to P6, reconstructed and not labelled."""
-    return simulated_cell(tmp_path_factory.mktemp("plating") / "cell", "plating", "4:7")
+def plating(plating_cells: Path) -> Cell:
+    """P3 to P6, reconstructed and not labelled."""
+    return Cell(plating_cells / "reconstructed")
 
 
 @pytest.fixture(scope="module")
-def plated(plating: Cell, tmp_path_factory: pytest.TempPathFactory) -> Cell:
-    """The same, labelled and measured."""
-    cell = Cell(tmp_path_factory.mktemp("plated") / "cell")
-    shutil.copytree(plating.folder, cell.folder)
-    assert cell.label() == 0
-    return cell
+def plated(plating_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Cell:
+    """The same, labelled and measured; the recipe asks for P4 to P6."""
+    folder = tmp_path_factory.mktemp("plated") / "cell"
+    return Cell(with_scans(shutil.copytree(plating_cells / "measured", folder), (P4, P5, P6)))
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +104,13 @@ def stripped(tmp_path_factory: pytest.TempPathFactory) -> Cell:
 
 @pytest.fixture(scope="module")
 def compared(plated: Cell, stripped: Cell) -> list[LabelComparison]:
-    """All scans beside the truth."""
-    return [each for cell in (plated, stripped) for each in compare_labels(cell.run_folder, cell.folder).done]
+    """The scans beside the truth."""
+    found = compare_labels(plated.run_folder, plated.folder, scans=(P4, P5, P6)).done
+    return [*found, *compare_labels(stripped.run_folder, stripped.folder).done]
 
 
 @pytest.fixture(autouse=True)
-def _fresh_log() -> Iterator[None]:
+def _fresh_log(no_pictures: None) -> Iterator[None]:
     yield
     # files of finished runs stay open otherwise
     for handler in [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]:

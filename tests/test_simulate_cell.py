@@ -6,6 +6,7 @@ import shutil
 from datetime import datetime
 
 import numpy as np
+import pictures
 import pytest
 
 from xctpipe import contact_sheet, formats, simulated_truth, simulation
@@ -573,7 +574,7 @@ def test_frames_made_ahead_of_the_writer_are_the_frames(chunk, monkeypatch):
 # ---- the command
 
 
-def test_the_command_writes_a_series_that_its_recipe_can_plan(tmp_path, capsys):
+def test_the_command_writes_a_series_that_its_recipe_can_plan(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "cell"
     call = ["simulate", "cell", str(folder), "--series", "plating", "--angles", "31", "--scans", "3:5"]
     assert main(call) == 0
@@ -586,6 +587,7 @@ def test_the_command_writes_a_series_that_its_recipe_can_plan(tmp_path, capsys):
     recipe = printed.split("next: xctpipe run ")[1].strip()
     assert main(["plan", recipe]) == 0
     assert "scan_00004" in capsys.readouterr().out
+    pictures.leave_out(monkeypatch)
     assert main(call) == 0
     # all projections are a default, and asking for what is there is no other wish
     assert main([*call, "--rows", "64"]) == 0

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_run import scheduler  # noqa: F401 - a fixture
 
 from xctpipe import inputs, materials, volume
 from xctpipe import run as running
@@ -241,10 +240,7 @@ def test_a_classifier_is_known_by_its_content(make: Make, acted: Stages, tmp_pat
 
 
 @pytest.mark.slow
-def test_two_workers_of_a_real_scheduler_label_as_this_process_does(
-    scheduler: str,  # noqa: F811
-    tmp_path: Path,
-) -> None:
+def test_two_workers_of_a_real_scheduler_label_as_this_process_does(scheduler: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     codes = (rng.random((48, 40, 36)) < 0.1).astype(np.uint8)
     source = scratch(tmp_path / "codes.zarr", shape=codes.shape, dtype=np.uint8, edge=64)

@@ -63,8 +63,9 @@ def axis_patch(slab, half=50):
 
 
 def bubble_contrast(slab, x, radius):
-    image = axis_patch(slab)
-    half = image.shape[0] // 2
+    """Mean of a ring around a bubble less that of the bubble: nothing further out is reconstructed."""
+    half = int(1.5 * radius) + abs(x)
+    image = axis_patch(slab, half=half)
     j, i = np.mgrid[-half : half + 1, -half : half + 1]
     distance = np.hypot(i - x, j)
     return (

@@ -43,6 +43,13 @@ def scene(*, interior, width, frames, bubble_at=None, seed=3):
     return slab
 
 
+@cache
+def contrast_before(*, interior, width, frames, bubble_at):
+    return bubble_contrast(
+        scene(interior=interior, width=width, frames=frames, bubble_at=bubble_at), bubble_at, 16
+    )
+
+
 def cost_of(step, *, width, frames):
     """What a step does to a scan without stripes, in percent.
 
@@ -56,8 +63,8 @@ def cost_of(step, *, width, frames):
         difference = np.log(step(clean) / clean)
         change.append(100 * np.sqrt((difference**2).mean() / (np.log(clean) ** 2).mean()))
         for j, x in enumerate((0, 10)):
-            slab = scene(interior=interior, width=width, frames=frames, bubble_at=x)
-            loss[i, j] = 100 * (1 - bubble_contrast(step(slab), x, 16) / bubble_contrast(slab, x, 16))
+            where = {"interior": interior, "width": width, "frames": frames, "bubble_at": x}
+            loss[i, j] = 100 * (1 - bubble_contrast(step(scene(**where)), x, 16) / contrast_before(**where))
     return *change, *loss.max(axis=0)
 
 

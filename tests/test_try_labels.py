@@ -1,11 +1,13 @@
 """Numbers of [segment] and [measure] tried on a box, and a classifier trained for it."""
 
 import csv
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from shared_cells import with_scans
 
 from xctpipe import try_box
 from xctpipe.cli import main
@@ -23,12 +25,11 @@ BOX = "8:56,20:76,16:80"
 
 
 @pytest.fixture(scope="module")
-def cell(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cell(plating_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe whose scan with the chip (P4) is reconstructed."""
-    folder = tmp_path_factory.mktemp("cell")
-    assert main(["simulate", "cell", str(folder), "--size", "tiny", "--seed", "1", "--scans", "4:5"]) == 0
-    assert main(["run", str(folder / "recipe.toml"), "--stages", "reconstruct"]) == 0
-    return folder / "recipe.toml"
+    folder = tmp_path_factory.mktemp("try") / "cell"
+    shutil.copytree(plating_cells / "reconstructed", folder)
+    return with_scans(folder, [SCAN]) / "recipe.toml"
 
 
 @pytest.fixture

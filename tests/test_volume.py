@@ -1,6 +1,5 @@
 import errno
 import json
-import multiprocessing
 import os
 import resource
 import warnings
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numba
 import numpy as np
+import processes
 import pytest
 import zarr
 from hypothesis import given
@@ -185,27 +185,21 @@ def test_slabs_written_by_threads_at_once(tmp_path):
     assert_close(volume.read(tmp_path / "a", level=1), block_mean(data, 1))
 
 
-def write_every_other(path, first, barrier):
-    spec = volume.read_spec(path)
-    data = noisy(spec.shape)
-    barrier.wait(60)
-    for z0, z1 in spec.slabs[first::2]:
-        volume.write_slab(path, spec, z0, slab=data[z0:z1])
-
-
 @pytest.mark.slow
 def test_slabs_written_by_processes_at_once(tmp_path):
     spec = spec_for((64, 30, 600), slab_rows=4)
     volume.create(tmp_path / "a", spec, name="a", attributes={})
-    context = multiprocessing.get_context("spawn")
+    data, context = noisy(spec.shape), processes.context()
     barrier = context.Barrier(2)
-    writers = [context.Process(target=write_every_other, args=(tmp_path / "a", i, barrier)) for i in (0, 1)]
+    writers = [
+        context.Process(target=processes.write_every_other, args=(tmp_path / "a", i, data, barrier))
+        for i in (0, 1)
+    ]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join(120)
     assert [writer.exitcode for writer in writers] == [0, 0]
-    data = noisy(spec.shape)
     np.testing.assert_array_equal(volume.read(tmp_path / "a"), data)
     assert_close(volume.read(tmp_path / "a", level=1), block_mean(data, 1))
 
