@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,52 @@ from xctpipe.recipe import Recipe, make_recipe
 os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, os.cpu_count() or 1)))
 
 
+COMPILE_LITTLE = frozenset(
+    {
+        "charging",
+        "contact_sheet",
+        "cycler",
+        "formats",
+        "growth",
+        "phantom",
+        "recipe",
+        "report",
+        "report_parts",
+        "report_tables",
+        "series",
+        "simulate_cell",
+        "tracks",
+        "traps",
+    }
+)
+"""Test files, without test_, that neither reconstruct nor label."""
+
+
+def _kind(item: pytest.Item) -> str:
+    names, file = getattr(item, "fixturenames", ()), item.path.stem.removeprefix("test_")
+    if "plating_cells" in names:
+        return "shared"
+    if "scheduler" in names:
+        return "scheduled"
+    if file == "first_call":
+        return "last"
+    return "little" if file in COMPILE_LITTLE else "other"
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put side by side what shares something costly, so that one worker makes it and keeps no other waiting.
 
-    Last is the test that finds a warm cache of kernels cheapest.
+    Of two workers one begins at the first test, the other at the middle one. Where no kernel is compiled yet,
+    the first compiles almost all of them for the shared cell; the other meanwhile does what needs few, and
+    does not compile them a second time. Last is the test that asks for a cache that holds all.
     """
-
-    def place(item: pytest.Item) -> int:
-        names = getattr(item, "fixturenames", ())
-        return 0 if "plating_cells" in names else 1 if "scheduler" in names else 2
-
-    items.sort(key=lambda item: 3 if "test_first_call" in item.nodeid else place(item))
+    parts: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        parts[_kind(item)].append(item)
+    first = [*parts["shared"], *parts["scheduled"]]
+    n = max(len(items) // 2 - len(first), 0)
+    items[:] = [*first, *parts["other"][:n], *parts["little"], *parts["other"][n:], *parts["last"]]
 
 
 @pytest.fixture(scope="session")
