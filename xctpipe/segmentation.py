@@ -23,7 +23,7 @@ from xctpipe.segment.candidates import SOLID_VOID
 from xctpipe.segment.classes import kept, kinds_of, touching
 from xctpipe.segment.codes import COLOURS, KINDS, PHASES, PRIORITY
 from xctpipe.segment.features import Features, grown
-from xctpipe.segment.paint import drawn, paint, phases_of
+from xctpipe.segment.paint import RIDGE_PX, drawn, paint, phases_of
 from xctpipe.segment.scene import SOLID
 from xctpipe.sight import see
 from xctpipe.stages import ScanWork
@@ -115,9 +115,10 @@ class _Final:
         layer, below = layers_of(self.ground, where)
         phases, ids = phases_of(layer), np.zeros(layer.shape, np.int32)
         self._add_chips(where, phases, ids, near=(layer == SOLID) & (below < chips.FROM_PX))
-        objects = self.objects.read(where)
-        if objects.any():
-            within = drawn(objects, self.score.read(where), outlines=self.outlines)
+        wide, inner = widened(where, RIDGE_PX, shape=self.ground.scene.shape)
+        objects = self.objects.read(wide)
+        if objects[inner].any():
+            within = drawn(objects, self.score.read(wide), outlines=self.outlines)[inner]
             paint(within, kinds=self.kinds, numbers=self.order.objects, phases=phases, ids=ids)
         return phases, ids
 

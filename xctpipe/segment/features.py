@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from xctpipe.scan import FloatArray
 from xctpipe.segment.scene import LIQUID, SOLID
 
-HALO_PX = 3
-"""Voxels around a block that its features depend on."""
+HALO_PX = 5
+"""Voxels around a block that its features depend on: 3, and what outlines are drawn by (`paint.RIDGE_PX`)."""
 SCORE_BINS = 128
 """Of the histograms of scores, over 0 to `SCORE_TOP` times the attenuation of the host."""
 SCORE_TOP = 1.28
