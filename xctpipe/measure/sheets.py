@@ -67,7 +67,8 @@ def _sheets(region: Region) -> Sheets | None:
     missing = _missing(region, box)
     normal = _normals(own > 0)
     owner, _ = nearest(region.lacking[box], region.context.mask_px)
-    opening, area, column, central = _profiles(own, owner, missing, normal)
+    reach = int(np.ceil(region.context.mask_px * np.sqrt(3)))
+    opening, area, column, central = _profiles(own, owner, missing, normal, reach)
     smooth = _along_sheet(opening, area > 0)
     central[~_far_from_faces(region, box)] = np.nan
     return _in_core(region, box, own, (area, np.abs(normal[0]), smooth, column, central))
@@ -114,14 +115,18 @@ def _normals(mask: NDArray[np.bool_]) -> FloatArray:
 
 
 def _profiles(
-    own: NDArray[np.int32], owner: NDArray[np.int32], missing: FloatArray, normal: FloatArray
+    own: NDArray[np.int32], owner: NDArray[np.int32], missing: FloatArray, normal: FloatArray, reach: int
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Opening, area, length of profile and what is missing in the middle, at middle voxels; 0 elsewhere."""
+    """Opening, area, length of profile and what is missing in the middle, at middle voxels; 0 elsewhere.
+
+    A profile goes on for `reach` voxels at most beyond the mask: along a sheet, where an edge or a branch of
+    it runs beside the profile, it would have no end.
+    """
     out = np.zeros((4, *own.shape), np.float32)
     main = np.abs(normal).argmax(axis=0)
     for axis in range(3):
         views = [np.moveaxis(a, axis, 2) for a in (own, owner, missing, np.abs(normal[axis]), main == axis)]
-        _profiles_along(*views, np.moveaxis(out, axis + 1, 3))
+        _profiles_along(*views, reach, np.moveaxis(out, axis + 1, 3))
     return out[0], out[1], out[2], out[3]
 
 
@@ -132,6 +137,7 @@ def _profiles_along(
     missing: FloatArray,
     along: FloatArray,
     chosen: NDArray[np.bool_],
+    reach: int,
     out: FloatArray,
 ) -> None:
     ni, nj, nk = own.shape
@@ -150,9 +156,10 @@ def _profiles_along(
                 if k - first > LONGEST_PX or not chosen[i, j, middle]:
                     continue
                 low, high = first, k
-                while low > 0 and owner[i, j, low - 1] == label and own[i, j, low - 1] == 0:
+                least, most = max(first - reach, 0), min(k + reach, nk)
+                while low > least and owner[i, j, low - 1] == label and own[i, j, low - 1] == 0:
                     low -= 1
-                while high < nk and owner[i, j, high] == label and own[i, j, high] == 0:
+                while high < most and owner[i, j, high] == label and own[i, j, high] == 0:
                     high += 1
                 total = 0.0
                 for m in range(low, high):
