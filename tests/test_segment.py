@@ -322,6 +322,10 @@ def random_patch(shape: tuple[int, int, int], seed: int = 0) -> dict[str, Any]:
     }
 
 
+AXIS = (45.0, 45.0)
+KNOWN: dict[str, Any] = {"mu_cm1": (SOLID_CM1, LIQUID_CM1), "axis_px": AXIS}
+
+
 def features_of(arrays: Mapping[str, Any], *, edge: tuple[int, ...] | None = None) -> Features:
     """Features of a volume by way of its blocks."""
     shape = arrays["objects"].shape
@@ -330,7 +334,7 @@ def features_of(arrays: Mapping[str, Any], *, edge: tuple[int, ...] | None = Non
         trim = tuple(slice(c.start - a.start, c.stop - a.start) for c, a in zip(core, around, strict=True))
         part = {name: np.ascontiguousarray(each[around]) for name, each in arrays.items()}
         first = tuple(a.start for a in around)
-        results.append(gather_features(Patch(**part, first=first, core=trim, mu_cm1=(SOLID_CM1, LIQUID_CM1))))
+        results.append(gather_features(Patch(**part, first=first, core=trim, **KNOWN)))
     return Features.merged(results, n=int(arrays["objects"].max()))
 
 
@@ -364,6 +368,8 @@ def test_sums_are_those_of_numpy() -> None:
         assert found.deepest_px[i - 1] == pytest.approx(volume["below_px"][own].max(), abs=1e-5)
         assert found.counter_px[i - 1] == pytest.approx(volume["counter_px"][own].min(), abs=1e-5)
         np.testing.assert_allclose(found.centres_px()[i - 1], [axis[own].mean() for axis in (z, y, x)])
+        away = np.hypot(y[own] - AXIS[0], x[own] - AXIS[1])
+        assert found.away_px[i - 1] == pytest.approx(away.mean(), rel=1e-6)
         covariance = np.cov(np.stack([axis[own] for axis in (z, y, x)]), bias=True)
         np.testing.assert_allclose(found.moments()[i - 1], np.linalg.eigvalsh(covariance), rtol=1e-6)
 
@@ -427,7 +433,6 @@ def test_an_outline_holds_as_many_voxels_as_are_missing() -> None:
 
 VOLUME = (70, 90, 90)
 FACE, COUNTER = 20.0, 64.0
-AXIS = (45.0, 45.0)
 
 
 def places() -> tuple[NDArray[Any], ...]:
@@ -488,6 +493,12 @@ def wall(radius: float, first: int, end: int) -> NDArray[np.bool_]:
     return np.asarray((np.abs(r - radius) <= 1.0) & (np.abs(turn) < 0.4) & (z >= first) & (z < end))
 
 
+def upright(x0: float, reach: float) -> NDArray[np.bool_]:
+    """An upright plane that faces the axis, as high and wide as the wall of a ring."""
+    z, y, x = places()
+    return np.asarray((np.abs(x - x0) <= 1.0) & (np.abs(y - AXIS[0]) <= reach) & (z >= 25) & (z < 60))
+
+
 def plain(z0: float, reach: float, *, y0: float = 45.0, x0: float = 65.0) -> NDArray[np.bool_]:
     """A level disc of one voxel."""
     z, y, x = places()
@@ -546,6 +557,8 @@ def thread(half: float) -> NDArray[np.bool_]:
         pytest.param(ball(40, 45, 46, 2.0), SOLID_VOID, False, id="a speck on the axis"),
         pytest.param(thread(9), SOLID_VOID, False, id="a thread on the axis"),
         pytest.param(bent(25.0, 6), SOLID_VOID, False, id="an arc of a ring"),
+        pytest.param(wall(35.0, 25, 60), SOLID_VOID, False, id="a wall that a ring leaves in NASICON"),
+        pytest.param(upright(80.0, 13.6), SOLID_VOID, True, id="an upright crack that faces the axis"),
         pytest.param(plain(10, 9), LIQUID_VOID, False, id="a sheet in NaK"),
         pytest.param(wall(25.0, 2, 18), LIQUID_VOID, False, id="a wall that a ring leaves in NaK"),
         pytest.param(plain(40, 20, x0=45), SOLID_VOID, True, id="a large crack across the axis"),

@@ -354,6 +354,7 @@ def _patch(
         first=(box[0][0], box[1][0], box[2][0]),
         core=block.trim,
         mu_cm1=mu_of(ground),
+        axis_px=ground.scene.axis_px,
     )
 
 

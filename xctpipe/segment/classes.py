@@ -36,6 +36,11 @@ AXIS_PX, AXIS_VOXELS = 15.0, 250
 """Things of fewer voxels this near to the axis of rotation may be rings."""
 RING_COSINE, RING_VOXELS = 0.9, 300
 """A small sheet that faces the axis of rotation may be a piece of a ring."""
+BENT_PX = 0.3
+"""A larger one is a piece of a ring if it is thinner along the radius than along any straight line: it is
+bent as a circle about the axis is. A plane as wide must be told from that by this spread at least."""
+_PLANE = float(np.sqrt(1 / 5 - 1 / 9))
+"""Standard deviation of u^2 for u even from -1 to 1."""
 
 
 def kept(
@@ -95,19 +100,42 @@ def _of_rings(
     *,
     near: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
-    """Things that rings leave: small ones at the axis, small sheets that face it, arcs and walls in NaK."""
+    """Things that rings leave: small ones at the axis, sheets that face it, arcs and walls in NaK."""
     away = features.centres_px()[:, 1:] - np.array(axis_px)
     distance = np.hypot(away[:, 0], away[:, 1])
     at_axis = (distance < AXIS_PX) & (features.column("voxels") < AXIS_VOXELS)
     normal = features.normals()[:, 1:]
     cosine = np.abs((normal * away).sum(axis=1)) / np.maximum(distance, 1e-9)
-    facing = (cosine > RING_COSINE) & (features.column("voxels") < RING_VOXELS) & _cracks(features)
+    sheets = (cosine > RING_COSINE) & _cracks(features)
+    facing = sheets & ((features.column("voxels") < RING_VOXELS) | _bent_about(features, away))
     thin, middle, long = np.sqrt(np.maximum(features.moments(), 1e-9)).T
     arcs = (codes == LIQUID_VOID) & ~near & (features.height_px < ARC_ROWS) & (thin < ROUND_FRAC * long)
     # a bubble that the end of the view cuts off may be left as a sheet that faces the axis
     whole = (codes == LIQUID_VOID) & (features.column("rim") == 0)
     walls = whole & (cosine > RING_COSINE) & (thin <= FLAT_FRAC * middle)
     return np.asarray(at_axis | facing | arcs | walls)
+
+
+def _bent_about(features: Features, away: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether things are bent about the axis of rotation: (n,).
+
+    The distance from the axis spreads by the thickness t of such a thing, and by hypot(t, p) of a plane with
+    p = 0.298 a^2 / 2 r, of half width a at r; along the direction in which they are thinnest it is the other
+    way about.
+
+    Parameters
+    ----------
+    away : (n, 2) of their middles from the axis, y and x.
+    """
+    across = np.stack([-away[:, 1], away[:, 0]], axis=1)
+    across /= np.maximum(np.hypot(away[:, 0], away[:, 1]), 1e-9)[:, None]
+    second = features.sideways()
+    # of an even distribution from -half to half
+    half2 = 3 * np.einsum("ni,nij,nj->n", across, second, across)
+    mean = np.maximum(features.away_px, 1e-9)
+    spread2 = np.trace(second, axis1=1, axis2=2) + (away**2).sum(axis=1) - mean**2
+    plane = _PLANE * half2 / (2 * mean)
+    return np.asarray((spread2 < features.moments()[:, 0]) & (plane > BENT_PX))
 
 
 def touching(features: Features) -> Mapping[str, NDArray[np.bool_]]:

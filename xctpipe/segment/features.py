@@ -32,6 +32,7 @@ _SUMS = (
     "zx",
     "yx",
     "missing",
+    "away",
 )
 _COLUMN = {name: i for i, name in enumerate(_SUMS)}
 _DEPTHS = 3
@@ -64,6 +65,8 @@ class Patch:
     """The block within the patch."""
     mu_cm1: tuple[float, float]
     """Attenuation of NASICON and NaK."""
+    axis_px: tuple[float, float]
+    """Voxel (y, x) of the volume that the axis of rotation goes through."""
 
     @cached_property
     def owner(self) -> NDArray[np.int32]:
@@ -76,7 +79,7 @@ def gather_features(patch: Patch) -> dict[str, NDArray[np.int64]]:
 
     Returns
     -------
-    `ids` (n,) of objects in the block or within two voxels of it; `sums` (n, 16); `least` (n, 3): below_px,
+    `ids` (n,) of objects in the block or within two voxels of it; `sums` (n, 17); `least` (n, 3): below_px,
     -below_px and counter_px in 1 / SCALE; `scores` (n, SCORE_BINS): histogram of the score.
     """
     ids = numbers_in(patch.owner)
@@ -96,7 +99,7 @@ def _gather_all(patch: Patch, out: dict[str, NDArray[np.int64]]) -> None:
     slots = np.zeros(int(out["ids"][-1]) + 1, np.int64)
     slots[out["ids"]] = np.arange(len(out["ids"]))
     arrays = tuple(getattr(patch, name) for name in _PER_VOXEL)
-    places = start, np.array(patch.first)
+    places = start, np.array(patch.first), np.array(patch.axis_px)
     known = _ends(patch), patch.mu_cm1
     _gather(patch.owner, arrays, places, known, (slots, out["sums"], out["least"], out["scores"]))
 
@@ -149,7 +152,7 @@ def _grow(labels, out):  # type: ignore[no-untyped-def]
 def _gather(owner, arrays, places, known, out):  # type: ignore[no-untyped-def]
     """Add up what the voxels near objects tell, in one walk through the core."""
     objects, seeds, residual, score, hosts, below, counter, rim = arrays
-    start, first = places
+    start, first, axis = places
     ends, mu = known
     slots, sums, least, scores = out
     nz, ny, nx = owner.shape
@@ -176,6 +179,8 @@ def _gather(owner, arrays, places, known, out):  # type: ignore[no-untyped-def]
                 row[4] += rim[z, y, x]
                 row[5] += ends[k]
                 _add_place(row, z + first[0], y + first[1], x + first[2])
+                away = np.hypot(y + first[1] - axis[0], x + first[2] - axis[1])
+                row[16] += np.int64(np.rint(away * SCALE))
                 height = np.int64(np.rint(below[z, y, x] * SCALE))
                 least[slot, 0] = min(least[slot, 0], height)
                 least[slot, 1] = min(least[slot, 1], -height)
@@ -286,6 +291,10 @@ class Features:
         """Directions (z, y, x) along which objects are thinnest: (n, 3)."""
         return self._axes()[1][:, :, 0]
 
+    def sideways(self) -> NDArray[np.float64]:
+        """Second central moments within the slice: (n, 2, 2), y and x, in voxels squared."""
+        return self._second()[:, 1:, 1:]
+
     def _axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         values, vectors = np.linalg.eigh(self._second())
         return np.asarray(values, np.float64), np.asarray(vectors, np.float64)
@@ -294,6 +303,11 @@ class Features:
         """Mean z, y, x of the voxels: (n, 3)."""
         n = np.maximum(self.column("voxels"), 1).astype(np.float64)
         return np.stack([self.column(k) / n for k in "zyx"], axis=1)
+
+    @property
+    def away_px(self) -> NDArray[np.float64]:
+        """Mean distance of the voxels from the axis of rotation."""
+        return self.column("away") / SCALE / np.maximum(self.column("voxels"), 1)
 
     def _second(self) -> NDArray[np.float64]:
         n, mean = np.maximum(self.column("voxels"), 1).astype(np.float64), self.centres_px()
