@@ -13,8 +13,10 @@ from xctpipe.recipe import make_recipe
 from xctpipe.segment import edge as edges
 from xctpipe.segment.expected import above_interface_px, expected, hosts
 from xctpipe.segment.geometry import find_scene
+from xctpipe.segment.levels import fit_level, rows_between
 from xctpipe.segment.plane import robust_plane
 from xctpipe.segment.scene import COLLECTOR, COUNTER, LIQUID, OUTSIDE, SOLID, Level
+from xctpipe.segment.surface import Place
 from xctpipe.segment.view import offset_at, whole_box
 from xctpipe.sight import BYTES_PER_VOXEL, MOST_VOXELS, _most_voxels, finer, see
 
@@ -134,6 +136,39 @@ def test_levels_are_not_moved_by_bubbles_pores_and_cracks():
         assert abs(error.mean()) < share * level.mu_cm1
         assert np.sqrt((error**2).mean()) < 2 * share * level.mu_cm1
         assert level.noise_cm1 == pytest.approx(0.15, rel=0.05)
+
+
+@pytest.mark.parametrize("radius_px", [12, 15, 19])
+def test_the_level_of_nak_does_not_follow_a_bubble_that_fills_most_of_its_place(radius_px):
+    volume, _, _ = cell(noise=0.25)
+    z, y, x = np.indices(SHAPE)
+    bubble = (z - 29.5) ** 2 + (y - 45) ** 2 + (x - 55) ** 2 < radius_px**2
+    bubble &= (z > FACES["collector"] + 1) & (z < FACES["interface"] - 1)
+    volume[bubble] -= np.float32(MU[LIQUID])
+    level = scene_of(volume).liquid
+    dy, dx, r = radius()
+    share = bubble[:, r < VIEW].mean(axis=1)[19:41].mean()
+    error = (offset_at(level, dy, dx) - offsets(level.mu_cm1))[r < 0.97 * VIEW]
+    assert np.abs(error).max() < 0.15 * level.mu_cm1
+    assert abs(error.mean()) < 0.02 * level.mu_cm1
+    assert level.dark_frac == pytest.approx(share, rel=0.35)
+
+
+def test_how_much_of_the_nak_shows_between_voids_is_known():
+    volume, _, _ = cell(noise=0.1)
+    hidden = np.hypot(*(np.indices(SHAPE[1:]) - 49.5)) < 30
+    volume[16:43, hidden] -= np.float32(MU[LIQUID])
+    place = Place(AXIS, VIEW, (0, SHAPE[1]), (0, SHAPE[2]))
+    rows = rows_between(
+        place, low=FACES["collector"], high=FACES["interface"], margin_px=4.0, n_rows=SHAPE[0]
+    )
+    level = fit_level(volume, rows=rows, place=place, mu_cm1=MU[LIQUID])
+    assert level.seen_frac == pytest.approx(1 - (30 / VIEW) ** 2, abs=0.1)
+    assert level.dark_frac == pytest.approx((30 / VIEW) ** 2, abs=0.1)
+    dy, dx, r = radius()
+    error = (offset_at(level, dy, dx) - offsets(level.mu_cm1))[r < 0.97 * VIEW]
+    assert np.abs(error).max() < 0.1 * level.mu_cm1
+    assert scene_of(cell(noise=0.1)[0]).liquid.seen_frac == pytest.approx(1.0)
 
 
 def test_noise_of_means_of_white_noise_falls_with_the_root_of_the_volume():

@@ -200,7 +200,6 @@ def test_tables_and_labels_tell_the_same(plated: Cell) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="Dice 0.40: the level of NaK follows a bubble that fills most of it", strict=True)
 def test_a_bubble_that_fills_most_of_the_nak_is_found(tmp_path: Path) -> None:
     cell = simulated_cell(tmp_path / "cell", "stripping", "4:5")
     assert cell.label() == 0

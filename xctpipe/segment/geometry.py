@@ -41,6 +41,8 @@ from xctpipe.segment.view import grey_map
 
 MARGIN_PX = 4.0
 """Voxels nearer to a face say nothing of a layer's level."""
+END_PX = 3.0
+"""And as many at the ends of the volume."""
 START = Edge(0.75, 0.5)
 USUAL_BLUR_PX = 0.7
 _RIM = 0.97
@@ -182,8 +184,13 @@ class _Work:
 
     def rows(self, layer: int, planes: Mapping[str, DoubleArray]) -> Rows:
         first, end = self.layers.rows[layer]
-        low: DoubleArray | float = -MARGIN_PX - 1 if first == 0 else float(first)
-        high: DoubleArray | float = len(self.volume) + MARGIN_PX if end == len(self.volume) else end - 1.0
+        thin = end - first < 4 * MARGIN_PX
+        margin = MARGIN_PX / 2 if thin else MARGIN_PX
+        # a layer of less than two rows at an end of the volume is not found, but blurs the next one
+        clear = 0.0 if thin else END_PX
+        low: DoubleArray | float = clear - margin if first == 0 else float(first)
+        high: DoubleArray | float = len(self.volume) - 1 - clear + margin
+        high = high if end == len(self.volume) else end - 1.0
         for name, reference in planes.items():
             if layer in _FACES[name]:
                 height = self.place.plane(reference)
@@ -191,8 +198,6 @@ class _Work:
                     high = height
                 else:
                     low = height
-        thin = end - first < 4 * MARGIN_PX
-        margin = MARGIN_PX / 2 if thin else MARGIN_PX
         return rows_between(self.place, low=low, high=high, margin_px=margin, n_rows=len(self.volume))
 
     def levels(self, planes: Mapping[str, DoubleArray]) -> dict[int, Level]:

@@ -2,10 +2,12 @@
 
 The offset is smooth: even powers of the distance from the axis, and a first harmonic because the cell stands
 beside the axis. It is fitted to means over cubes, not to voxels: single voxels are noisier than the contrast
-of NaK to a void, and of those no robust fit would tell which is which.
+of NaK to a void, and of those no robust fit would tell which is which. Where a void fills a layer from face
+to face, the layer is taken to read what the void does, and the layer's attenuation more.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
@@ -28,6 +30,14 @@ _ROUNDS = 10
 _COMMON = 0.45
 """Of the attenuation of a layer: less than a void takes away."""
 _FEWEST = 40
+_QUIET = 0.1
+"""Of the attenuation of a layer: noise of cells among which a robust fit tells the layer from voids."""
+_DARK = 0.3
+"""Of the attenuation of a layer: cells that miss more are dark."""
+_FEWEST_CELLS = 8
+"""Across a radius of the view, in noise."""
+_ABOVE = 0.05
+"""Share of cells a void's contrast above the densest third from which these are the layer."""
 _STIFF = [0, 1, 2, 5, 6, 9, 10]
 """Terms of the basis: even powers up to the fourth, odd ones up to the third."""
 _SUPPLE = list(range(13))
@@ -55,32 +65,104 @@ def rows_between(
 
 def fit_level(volume: FloatArray, *, rows: Rows, place: Place, mu_cm1: float) -> Level | None:
     """Level of the layer that fills `rows`; None where it holds too few voxels."""
-    edge = int(np.clip(round(place.view_px / CELLS), 2, 16))
-    filled = rows.end > rows.first
-    if not filled.any():
+    if not (rows.end > rows.first).any():
         return None
+    cells = _quiet_cells(volume, rows, place, mu_cm1)
+    if len(cells.values) < _FEWEST:
+        return None
+    dy, dx = cells.y - place.axis_px[0], cells.x - place.axis_px[1]
+    basis = _basis(dy, dx, place.view_px)
+    keep, usual = _common(cells.values, mu_cm1)
+    # a stiff fit first: a supple one would follow a bubble that fills most of its place
+    for terms in (_STIFF, _SUPPLE, _SUPPLE):
+        lifted = _lifted(cells, keep, mu_cm1, expected=usual)
+        use = keep | lifted
+        values = cells.values + mu_cm1 * lifted
+        found = np.zeros(basis.shape[1])
+        found[terms], spread = _tukey(basis[use][:, terms], values[use])
+        strange = np.zeros(cells.enough.shape, np.bool_)
+        usual = basis @ found
+        strange[cells.enough] = np.abs(cells.values - usual) > _STRANGE * spread
+        # what is strange reaches a little way into the cells beside it
+        near = ndimage.binary_dilation(strange)[cells.enough]
+        keep = ~near if (~near).sum() > 0.5 * len(near) else ~strange[cells.enough]
+    level = _as_level(found, mu_cm1, place.view_px)
+    missing = usual - cells.values
+    dark = missing[missing > max(_STRANGE * spread, _DARK * mu_cm1)]
+    level = replace(
+        level,
+        seen_frac=1 - float(_hidden(cells, cells.values > usual - _COMMON * mu_cm1).mean()),
+        dark_frac=float(dark.sum()) / mu_cm1 / len(missing),
+    )
+    return _with_noise(volume, level, rows=rows, place=place)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """Means over cubes of a layer: which cubes of a grid hold enough of it, their values and middles."""
+
+    enough: NDArray[np.bool_]
+    values: DoubleArray
+    y: DoubleArray
+    x: DoubleArray
+
+
+def _quiet_cells(volume: FloatArray, rows: Rows, place: Place, mu_cm1: float) -> _Cells:
+    """Cubes as small as the view asks, and as large as it takes to tell the layer from a void."""
+    edge = int(np.clip(round(place.view_px / CELLS), 2, 16))
+    cells = _cells(volume, rows, edge)
+    noise = _noise_along_z(cells)
+    if noise > _QUIET * mu_cm1:
+        # noise of such means falls with about the square of the edge
+        larger = math.ceil(edge * math.sqrt(noise / (_QUIET * mu_cm1)))
+        larger = min(larger, max(edge, int(place.view_px / _FEWEST_CELLS)))
+        quieter = _cells(volume, rows, larger) if larger > edge else cells
+        cells = quieter if len(quieter.values) >= _FEWEST else cells
+    return cells
+
+
+def _cells(volume: FloatArray, rows: Rows, edge: int) -> _Cells:
+    filled = rows.end > rows.first
     first, end = int(rows.first[filled].min()), int(rows.end.max())
     grid = tuple(-(-n // edge) for n in (end - first, *volume.shape[1:]))
     sums = np.zeros((4, *grid))
     _add_cells(volume, rows.first, rows.end, first, edge, sums)
     enough = sums[0] > 0.4 * min(edge, np.median((rows.end - rows.first)[filled])) * edge**2
-    if enough.sum() < _FEWEST:
-        return None
-    cells = sums[1:] / np.maximum(sums[0], 1)
-    dy, dx = cells[1] - place.axis_px[0], cells[2] - place.axis_px[1]
-    basis = _basis(dy[enough], dx[enough], place.view_px)
-    keep = _common(cells[0][enough], mu_cm1)
-    # a stiff fit first: a supple one would follow a bubble that fills most of its place
-    for terms in (_STIFF, _SUPPLE, _SUPPLE):
-        found = np.zeros(basis.shape[1])
-        found[terms], spread = _tukey(basis[keep][:, terms], cells[0][enough][keep])
-        strange = np.zeros(grid, np.bool_)
-        strange[enough] = np.abs(cells[0][enough] - basis @ found) > _STRANGE * spread
-        # what is strange reaches a little way into the cells beside it
-        near = ndimage.binary_dilation(strange)[enough]
-        keep = ~near if (~near).sum() > 0.5 * len(near) else ~strange[enough]
-    level = _as_level(found, mu_cm1, place.view_px)
-    return _with_noise(volume, level, rows=rows, place=place)
+    value, y, x = (sums[1:] / np.maximum(sums[0], 1))[:, enough]
+    return _Cells(enough, value, y, x)
+
+
+def _noise_along_z(cells: _Cells) -> float:
+    """Standard deviation of values from cubes that lie upon each other: levels do not change along z."""
+    grid = np.full(cells.enough.shape, np.nan)
+    grid[cells.enough] = cells.values
+    steps = np.diff(grid, axis=0)
+    steps = steps[np.isfinite(steps)]
+    return 1.4826 * float(np.median(np.abs(steps))) / math.sqrt(2) if steps.size else 0.0
+
+
+def _lifted(
+    cells: _Cells, keep: NDArray[np.bool_], mu_cm1: float, *, expected: DoubleArray
+) -> NDArray[np.bool_]:
+    """Cells of voids that say what their layer would read: where it shows in no other cell of a column.
+
+    Parameters
+    ----------
+    keep : cells of the layer.
+    expected : what the layer reads in each cell, as far as known.
+    """
+    lifted: NDArray[np.bool_] = _hidden(cells, keep) & (
+        np.abs(cells.values + mu_cm1 - expected) < _COMMON * mu_cm1
+    )
+    return lifted
+
+
+def _hidden(cells: _Cells, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Cells in whose column there is none of the layer."""
+    shown = np.zeros(cells.enough.shape, np.bool_)
+    shown[cells.enough] = keep
+    hidden: NDArray[np.bool_] = np.broadcast_to(~shown.any(axis=0), shown.shape)[cells.enough]
+    return hidden
 
 
 @numba.njit(cache=True, nogil=True)
@@ -100,14 +182,20 @@ def _add_cells(volume, first, end, z0, edge, sums):  # type: ignore[no-untyped-d
                             sums[3, k, j, i] += x
 
 
-def _common(values: DoubleArray, mu_cm1: float) -> NDArray[np.bool_]:
-    """Cells that read about as the densest third does: bubbles may fill more of a layer than its liquid."""
+def _common(values: DoubleArray, mu_cm1: float) -> tuple[NDArray[np.bool_], DoubleArray]:
+    """Cells that read about as the densest third does, or those a void's contrast above; and that value.
+
+    Bubbles may fill more of a layer than its liquid; of two levels so far apart the upper one is the layer.
+    """
     ordered = np.sort(values)
     third = max(len(ordered) // 3, 1)
     first = int(np.argmin(ordered[third:] - ordered[:-third])) if len(ordered) > third else 0
     middle = np.median(ordered[first : first + third])
+    above = ordered[np.abs(ordered - middle - mu_cm1) < 0.5 * _COMMON * mu_cm1]
+    if len(above) > max(_ABOVE * len(ordered), _FEWEST):
+        middle = np.median(above)
     common: NDArray[np.bool_] = np.abs(values - middle) < _COMMON * mu_cm1
-    return common
+    return common, np.full(len(values), middle)
 
 
 def _basis(dy: DoubleArray, dx: DoubleArray, view_px: float) -> DoubleArray:
@@ -155,15 +243,7 @@ def _with_noise(volume: FloatArray, level: Level, *, rows: Rows, place: Place) -
     last = int(np.flatnonzero(known)[-1]) if known.any() else 0
     # cubes that do not fit the layer: noise falls no faster than with the edge, as it does beside rings
     noise[last + 1 :] = noise[last] * edges[last] / edges[last + 1 :]
-    return Level(
-        level.mu_cm1,
-        level.radii_px,
-        level.offset_cm1,
-        float(noise[0]),
-        noise_edges_px=edges,
-        noise_of_means_cm1=noise,
-        lean_cm1=level.lean_cm1,
-    )
+    return replace(level, noise_cm1=float(noise[0]), noise_edges_px=edges, noise_of_means_cm1=noise)
 
 
 def _cube_means(volume: FloatArray, grey: FloatArray, rows: Rows, edge: int) -> DoubleArray:

@@ -57,6 +57,10 @@ class Level:
     """Standard deviation of means over cubes of these edges, measured: noise is not white."""
     lean_cm1: DoubleArray | None = None
     """(2, radius) first harmonic of the offset: amplitudes along y and x, for a cell beside the axis."""
+    seen_frac: float = 1.0
+    """Share of the view in which the layer itself shows between its voids."""
+    dark_frac: float = 0.0
+    """Share of the layer's attenuation that is missing in dark places of it."""
 
 
 @dataclass(frozen=True, eq=False)
