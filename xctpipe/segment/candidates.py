@@ -45,7 +45,7 @@ _LEAST_NULL_SIGMAS = 1.0
 thresholds are taken from."""
 _LIQUID_WIDTHS_PX = (1.0, 1.5, 2.0, 3.0, 4.0)
 _LIQUID_SIGMAS, _LIQUID_LOW_FRAC, _LIQUID_SEED_FRAC, _LIQUID_SEED_SIGMAS = 4.5, 0.45, 0.55, 6.0
-_LYING_SEED_FRAC, _LYING_SIGMAS = 0.33, (3.65, 5.0)
+_LYING_FRACS, _LYING_SIGMAS = (0.12, 0.25), (2.5, 4.6)
 _EDGE_FRAC = 0.4
 ROUND_PX, _ROUND_REACH_PX = 2.5, 5
 """Wide bodies in NaK, of a radius from about 5 voxels, are drawn by a mean this wide."""
@@ -141,8 +141,8 @@ def find_thresholds(
         liquid_low=max(_LIQUID_LOW_FRAC * liquid_cm1, _LIQUID_SIGMAS * spread),
         liquid_high=max(_LIQUID_SEED_FRAC * liquid_cm1, _LIQUID_SEED_SIGMAS * spread),
         liquid_noise=spread,
-        lying_low=max(lying.ROW_FRACS[0] * liquid_cm1, _LYING_SIGMAS[0] * lying_noise),
-        lying_high=max(_LYING_SEED_FRAC * liquid_cm1, _LYING_SIGMAS[1] * lying_noise),
+        lying_low=max(_LYING_FRACS[0] * liquid_cm1, _LYING_SIGMAS[0] * lying_noise),
+        lying_high=max(_LYING_FRACS[1] * liquid_cm1, _LYING_SIGMAS[1] * lying_noise),
         liquid_cm1=liquid_cm1,
     )
 
@@ -384,15 +384,12 @@ def _mark_liquid(mean, hosts, low, high, out):  # type: ignore[no-untyped-def]
 
 def _lying(residual: FloatArray, hosts: Codes, above_px: FloatArray, t: Thresholds, out: Codes) -> None:
     """Voids that lie on the interface, by their columns."""
-    # rows of the NaK that lie low; all else is no part of a column
-    band = (hosts == LIQUID) & (above_px >= 0) & (above_px < max(lying.HIGHEST_PX, lying.BAND_PX[1]))
-    rows = _rows_of(band.view(np.uint8), 1, margin=0)
+    # rows of the NaK that lie low, and of the NASICON under them; all else is no part of a column
+    near = (above_px > lying.UNDER_PX[0] - 0.5) & (above_px < max(lying.HIGHEST_PX, lying.BAND_PX[1] + 0.5))
+    rows = _rows_of((near & (hosts > 0)).view(np.uint8), 1, margin=0)
     if rows.stop == rows.start:
         return
-    columns = lying.columns_of(residual[rows], above_px[rows], hosts[rows])
-    band, above_px, out = band[rows], above_px[rows], out[rows]
-    wide = band & (above_px < lying.HIGHEST_PX) & (out == 0) & (columns > t.lying_low)
-    least = lying.least_of_rows(above_px[wide], contrast_cm1=t.liquid_cm1, lowest_cm1=t.lying_low)
-    wide[wide] = np.broadcast_to(columns, wide.shape)[wide] > least
-    out[wide] = LIQUID_VOID
-    out[band & (above_px < lying.FLAGGED_PX) & (columns > t.lying_high)] = LIQUID_VOID + SEED
+    seen = residual[rows], above_px[rows], hosts[rows]
+    void, sure = lying.voids(*seen, contrast_cm1=t.liquid_cm1, low_cm1=t.lying_low, high_cm1=t.lying_high)
+    out[rows][void & (out[rows] == 0)] = LIQUID_VOID
+    out[rows][sure] = LIQUID_VOID + SEED
