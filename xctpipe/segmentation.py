@@ -19,9 +19,10 @@ from xctpipe.label_volume import LabelSource, Legend, ReadLabels, write_labels
 from xctpipe.passes import Found, Passes, thresholds_of
 from xctpipe.scene_file import write_values
 from xctpipe.segment import chips
-from xctpipe.segment.candidates import SOLID_VOID
+from xctpipe.segment.candidates import LIQUID_VOID, SOLID_VOID
 from xctpipe.segment.classes import kept, kinds_of, touching
 from xctpipe.segment.codes import COLOURS, KINDS, PHASES, PRIORITY
+from xctpipe.segment.doubts import doubts
 from xctpipe.segment.features import Features, grown
 from xctpipe.segment.paint import RIDGE_PX, drawn, paint, phases_of
 from xctpipe.segment.scene import SOLID
@@ -69,7 +70,7 @@ def find_labels(passes: Passes) -> tuple[ReadLabels, dict[str, Any]]:
     order = _Order.of(components, cut_off, keep=large)
     codes = np.concatenate([[0], kinds]).astype(np.uint8)
     final = _Final(ground, objects, near.score, pieces, order, codes, outlines)
-    return final, _summary(ground, features, order, kinds)
+    return final, _summary(ground, features, order, components.code, kinds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +156,22 @@ def _write(work: ScanWork, final: ReadLabels, *, level: int) -> None:
     write_labels(work.volume, source, place=work.place)
 
 
-def _summary(ground: Ground, features: Features, order: _Order, kinds: NDArray[np.uint8]) -> dict[str, Any]:
+def _void_px(features: Features, order: _Order, codes: NDArray[np.int64]) -> dict[str, float]:
+    """Voxels of the voids that are kept, by layer."""
+    voxels = np.where(order.objects[1:] > 0, features.column("voxels"), 0)
+    return {
+        name: float(voxels[codes == code].sum())
+        for name, code in (("NaK", LIQUID_VOID), ("NASICON", SOLID_VOID))
+    }
+
+
+def _summary(
+    ground: Ground,
+    features: Features,
+    order: _Order,
+    codes: NDArray[np.int64],
+    kinds: NDArray[np.uint8],
+) -> dict[str, Any]:
     names = {code: name for name, code in PHASES.items()}
     touched = touching(features)
     objects = [
@@ -177,5 +193,5 @@ def _summary(ground: Ground, features: Features, order: _Order, kinds: NDArray[n
         "notes": list(ground.scene.notes),
         "counts": {kind: n for kind, n in counts.items() if n},
         "objects": sorted(objects, key=lambda each: each["object"]),
-        "warnings": [],
+        "warnings": doubts(ground.scene, void_px=_void_px(features, order, codes)),
     }
