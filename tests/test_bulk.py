@@ -9,7 +9,6 @@ from scipy.stats import norm
 
 from xctpipe.errors import BadRecipe
 from xctpipe.segment import bulk
-from xctpipe.segment.scene import Level, Scene
 
 NASICON, NAK, VOID = 2.332, 0.2239, 0.0
 CODES = (5, 6, 7)
@@ -203,47 +202,3 @@ def test_threads_change_nothing_and_arguments_stay() -> None:
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(BadRecipe, match="give 0 or more"):
         bulk.bulk_phases(np.zeros((2, 2, 2), np.float32), mixture=mixture_of(a_cell()[0]), smoothness=-1)
-
-
-def a_scene(*, liquid: bool = True, solid: bool = True) -> Scene:
-    radii = np.array([0.0, 10.0, 20.0])
-    low = Level(NAK, radii, np.array([0.08, 0.07, 0.03]), 0.3)
-    high = Level(NASICON, radii, np.array([-0.02, -0.10, -0.40]), 0.6)
-    return Scene(
-        shape=(8, 41, 41),
-        voxel_um=1.3,
-        axis_px=(20.0, 20.0),
-        view_px=20.0,
-        up="nak",
-        surfaces={},
-        solid=high if solid else None,
-        liquid=low if liquid else None,
-        blur_px=0.8,
-    )
-
-
-def test_grey_values_on_the_scale_of_materials() -> None:
-    scene = a_scene()
-    box = ((0, 8), (5, 36), (0, 41))
-    r = np.hypot(np.arange(5, 36)[:, None] - 20.0, np.arange(41) - 20.0)
-    for mu, level in ((NAK, scene.liquid), (NASICON, scene.solid)):
-        assert level is not None
-        grey = np.float32(mu + np.interp(r, level.radii_px, level.offset_cm1))
-        block = np.broadcast_to(grey, (8, *grey.shape)).astype(np.float32)
-        assert bulk.calibrated(block, scene=scene, box=box) == pytest.approx(
-            np.full(block.shape, mu), abs=1e-5
-        )
-    # a void in NaK has its offset
-    void = np.broadcast_to(np.float32(np.interp(r, [0, 10, 20], [0.08, 0.07, 0.03])), (8, *r.shape))
-    assert np.abs(bulk.calibrated(void.astype(np.float32), scene=scene, box=box)).max() < 1e-6
-
-
-def test_with_one_layer_its_offset_is_taken_off() -> None:
-    box = ((0, 1), (20, 21), (20, 41))
-    grey = np.full((1, 1, 21), 2.0, np.float32)
-    r = np.arange(21)
-    only = bulk.calibrated(grey, scene=a_scene(liquid=False), box=box)
-    assert only[0, 0] == pytest.approx(2 - np.interp(r, [0, 10, 20], [-0.02, -0.10, -0.40]), abs=1e-6)
-    none = bulk.calibrated(grey, scene=a_scene(liquid=False, solid=False), box=box)
-    assert np.array_equal(none, grey)
-    assert none is not grey

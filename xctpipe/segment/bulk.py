@@ -1,7 +1,9 @@
-"""Bulk phases of a block: two-point grey scale, histogram mixture with known means, Markov random field.
+"""Bulk phases by grey value: pyramid level, histogram mixture with known means, Markov random field.
 
-It is meant for what fills much of a volume. What is thinner than a few voxels is erased by the field unless
-it is frozen; thin cracks are found by their shape instead.
+The stage segment takes the level alone: a flat cell is told better by the heights of its faces (Dice of
+NASICON and NaK in a simulated scan 0.9993 and 0.9996, against 0.9991 and 0.9974). The mixture is for what is
+no stack of flat layers, as a rolled cell. What is thinner than a few voxels is erased by the field unless it
+is frozen; thin cracks are found by their shape instead.
 """
 
 import math
@@ -16,8 +18,6 @@ from scipy.special import ndtri
 from xctpipe.correct.threads import in_threads
 from xctpipe.errors import BadRecipe
 from xctpipe.scan import DoubleArray, FloatArray
-from xctpipe.segment.scene import Level, Scene
-from xctpipe.segment.view import Box, from_axis, offset_at
 
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -78,42 +78,6 @@ def choose_level(
     noise, needed = float(np.mean(noise_cm1)), needed_contrast_to_noise(error_frac)
     good = (level for level in range(n_levels) if contrast_cm1 * 4.0**level >= needed * noise)
     return next(good, n_levels - 1)
-
-
-def calibrated(grey: FloatArray, *, scene: Scene, box: Box) -> FloatArray:
-    """Grey values on the scale of the materials, without the offsets of an interior scan.
-
-    In each column NASICON and NaK read mu + offset; between them a straight line takes grey values to
-    attenuation, below NaK its offset is taken off, above NASICON that of NASICON. So voids in NaK are right,
-    and those in NASICON are wrong by the difference of the offsets.
-
-    Parameters
-    ----------
-    grey : (z, y, x) of the box, cm^-1.
-    box : first and end voxel along z, y and x.
-
-    Returns
-    -------
-    (z, y, x), cm^-1. Where one layer is not in view the offset of the other is taken off; where neither is,
-    the values as they are.
-    """
-    dy, dx = from_axis(scene.axis_px, rows=box[1], cols=box[2])
-    low, high = scene.liquid, scene.solid
-    if low is None or high is None:
-        only = low or high
-        return grey.copy() if only is None else grey - _offset(only, dy, dx)
-    gap = np.float32(high.mu_cm1 - low.mu_cm1)
-    more = _offset(high, dy, dx) - _offset(low, dy, dx)
-    out: FloatArray = grey - _offset(low, dy, dx)
-    # from 0 at NaK to 1 at NASICON, and no further
-    way = np.clip((out - np.float32(low.mu_cm1)) / (gap + more), np.float32(0), np.float32(1))
-    way *= more
-    out -= way
-    return out
-
-
-def _offset(level: Level, dy: DoubleArray, dx: DoubleArray) -> FloatArray:
-    return offset_at(level, dy, dx).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
