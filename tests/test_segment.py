@@ -493,6 +493,20 @@ def wall(radius: float, first: int, end: int) -> NDArray[np.bool_]:
     return np.asarray((np.abs(r - radius) <= 1.0) & (np.abs(turn) < 0.4) & (z >= first) & (z < end))
 
 
+def streak(radius: float) -> NDArray[np.bool_]:
+    """A flat void on the interface, longer across the radius than along it."""
+    z, y, x = places()
+    near = (np.abs(x - AXIS[1] - radius) <= 0.6) & (np.abs(y - AXIS[0]) <= 7)
+    return np.asarray(near & (z < FACE) & (z > FACE - 4))
+
+
+def spoke(radius: float) -> NDArray[np.bool_]:
+    """The same, along the radius."""
+    z, y, x = places()
+    near = (np.abs(y - AXIS[0]) <= 0.6) & (np.abs(x - AXIS[1] - radius) <= 7)
+    return np.asarray(near & (z < FACE) & (z > FACE - 4))
+
+
 def upright(x0: float, reach: float) -> NDArray[np.bool_]:
     """An upright plane that faces the axis, as high and wide as the wall of a ring."""
     z, y, x = places()
@@ -558,6 +572,8 @@ def thread(half: float) -> NDArray[np.bool_]:
         pytest.param(thread(9), SOLID_VOID, False, id="a thread on the axis"),
         pytest.param(bent(25.0, 6), SOLID_VOID, False, id="an arc of a ring"),
         pytest.param(wall(35.0, 25, 60), SOLID_VOID, False, id="a wall that a ring leaves in NASICON"),
+        pytest.param(streak(35.0), LIQUID_VOID, False, id="a streak on the interface that a ring leaves"),
+        pytest.param(spoke(35.0), LIQUID_VOID, True, id="as long, but along the radius"),
         pytest.param(upright(80.0, 13.6), SOLID_VOID, True, id="an upright crack that faces the axis"),
         pytest.param(plain(10, 9), LIQUID_VOID, False, id="a sheet in NaK"),
         pytest.param(wall(25.0, 2, 18), LIQUID_VOID, False, id="a wall that a ring leaves in NaK"),

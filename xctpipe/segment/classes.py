@@ -40,7 +40,11 @@ BENT_PX = 0.3
 """A larger one is a piece of a ring if it is thinner along the radius than along any straight line: it is
 bent as a circle about the axis is. A plane as wide must be told from that by this spread at least."""
 _PLANE = float(np.sqrt(1 / 5 - 1 / 9))
-"""Standard deviation of u^2 for u even from -1 to 1."""
+"""Standard deviation of u^2 for u even from -1 to 1: across a plane of half width a that faces the axis at r,
+the distance from the axis spreads by this times a^2 / 2 r."""
+STREAK_FRAC = 0.4
+"""A void on the interface this much narrower along the radius than across it is a piece of a ring: true ones
+in simulated scans have 0.53 or more."""
 
 
 def kept(
@@ -106,36 +110,52 @@ def _of_rings(
     at_axis = (distance < AXIS_PX) & (features.column("voxels") < AXIS_VOXELS)
     normal = features.normals()[:, 1:]
     cosine = np.abs((normal * away).sum(axis=1)) / np.maximum(distance, 1e-9)
-    sheets = (cosine > RING_COSINE) & _cracks(features)
-    facing = sheets & ((features.column("voxels") < RING_VOXELS) | _bent_about(features, away))
+    spreads = _spreads(features, away)
+    in_nak = (codes == LIQUID_VOID) & _pieces_in_nak(features, cosine, spreads, near=near)
+    return np.asarray(at_axis | _sheets_about(features, cosine, spreads) | in_nak)
+
+
+_Spreads = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def _sheets_about(features: Features, cosine: NDArray[np.float64], spreads: _Spreads) -> NDArray[np.bool_]:
+    """Sheets that face the axis and are small, or bent about it."""
+    along, across = spreads
+    # of what is bent so, hypot(t, p) and t change places, t its thickness and p that of `_PLANE`
+    thinnest = np.sqrt(np.maximum(features.moments()[:, 0], 0))
+    plane = _PLANE * 3 * across**2 / (2 * np.maximum(features.away_px, 1e-9))
+    bent = (along < thinnest) & (plane > BENT_PX)
+    small = features.column("voxels") < RING_VOXELS
+    return np.asarray((cosine > RING_COSINE) & (small | bent) & _cracks(features))
+
+
+def _pieces_in_nak(
+    features: Features, cosine: NDArray[np.float64], spreads: _Spreads, *, near: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Arcs and walls in NaK, and streaks on the interface."""
     thin, middle, long = np.sqrt(np.maximum(features.moments(), 1e-9)).T
-    arcs = (codes == LIQUID_VOID) & ~near & (features.height_px < ARC_ROWS) & (thin < ROUND_FRAC * long)
+    arcs = ~near & (features.height_px < ARC_ROWS) & (thin < ROUND_FRAC * long)
     # a bubble that the end of the view cuts off may be left as a sheet that faces the axis
-    whole = (codes == LIQUID_VOID) & (features.column("rim") == 0)
+    whole = features.column("rim") == 0
     walls = whole & (cosine > RING_COSINE) & (thin <= FLAT_FRAC * middle)
-    return np.asarray(at_axis | facing | arcs | walls)
+    small = features.column("voxels") < RING_VOXELS
+    streaks = near & small & (spreads[0] < STREAK_FRAC * spreads[1])
+    return np.asarray(arcs | walls | streaks)
 
 
-def _bent_about(features: Features, away: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether things are bent about the axis of rotation: (n,).
-
-    The distance from the axis spreads by the thickness t of such a thing, and by hypot(t, p) of a plane with
-    p = 0.298 a^2 / 2 r, of half width a at r; along the direction in which they are thinnest it is the other
-    way about.
+def _spreads(features: Features, away: NDArray[np.float64]) -> _Spreads:
+    """Standard deviation of the distance from the axis of rotation, and of places across it: (n,) each.
 
     Parameters
     ----------
-    away : (n, 2) of their middles from the axis, y and x.
+    away : (n, 2) of the middles of things from the axis, y and x.
     """
     across = np.stack([-away[:, 1], away[:, 0]], axis=1)
     across /= np.maximum(np.hypot(away[:, 0], away[:, 1]), 1e-9)[:, None]
     second = features.sideways()
-    # of an even distribution from -half to half
-    half2 = 3 * np.einsum("ni,nij,nj->n", across, second, across)
-    mean = np.maximum(features.away_px, 1e-9)
-    spread2 = np.trace(second, axis1=1, axis2=2) + (away**2).sum(axis=1) - mean**2
-    plane = _PLANE * half2 / (2 * mean)
-    return np.asarray((spread2 < features.moments()[:, 0]) & (plane > BENT_PX))
+    along2 = np.trace(second, axis1=1, axis2=2) + (away**2).sum(axis=1) - features.away_px**2
+    across2 = np.einsum("ni,nij,nj->n", across, second, across)
+    return np.sqrt(np.maximum(along2, 0)), np.sqrt(np.maximum(across2, 0))
 
 
 def touching(features: Features) -> Mapping[str, NDArray[np.bool_]]:
