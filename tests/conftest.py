@@ -69,6 +69,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [*first, *parts["other"][:n], *parts["little"], *parts["other"][n:], *parts["last"]]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _look_often() -> Iterator[None]:
+    """A run looks every 10 ms whether it has ended; small ones would mostly sleep between two looks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xctpipe.run._POLL_S", 0.01)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real data with known truth; tests that need it are skipped where it is absent."""

@@ -25,12 +25,19 @@ def chord_mean(t, radius):
 
 
 def sinogram(discs, *, angles_rad, width, center_px):
-    """Line integrals (angle, col) of discs (x, y, radius, mu per px), coordinates in px from the axis."""
-    out = np.zeros((angles_rad.size, width))
+    """Line integrals (angle, col) of discs (x, y, radius, mu per px), coordinates in px from the axis.
+
+    `center_px` is one column or one of each angle. Each disc is computed where its shadow may lie alone.
+    """
+    # a column more for what of a shadow lies beside the view
+    out = np.zeros((angles_rad.size, width + 1))
+    frames = np.arange(angles_rad.size)[:, None]
     for x, y, radius, mu in discs:
-        seen_at = center_px + x * np.cos(angles_rad) - y * np.sin(angles_rad)
-        out += mu * chord_mean(np.arange(width) - seen_at[:, None], radius)
-    return out
+        at = (center_px + x * np.cos(angles_rad) - y * np.sin(angles_rad))[:, None]
+        first, n = np.floor(at - radius - 1).astype(int), int(2 * radius) + 4
+        near = first + np.arange(n) if n < width else np.arange(width)[None]
+        out[frames, np.where((near >= 0) & (near < width), near, width)] += mu * chord_mean(near - at, radius)
+    return out[:, :width]
 
 
 def interior_row(kind, *, width, rng):

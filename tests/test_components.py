@@ -149,10 +149,13 @@ def test_labels_of_real_pores_through_files(shared_data, tmp_path):
     with np.load(shared_data / "pores" / "berea_100_to_300.npz") as file:
         (pores,) = file.values()
     assert pores.mean() == pytest.approx(0.1987, abs=5e-5)
+    # a part is enough for labels, which are right or wrong at the faces of blocks
+    pores = np.ascontiguousarray(pores[:100, :144, :160])
     truth, n = ndimage.label(pores, CORNERS)
     truth = in_raster_order(truth)
+    assert n > 100
     stored = zarr.create_array(str(tmp_path / "pores.zarr"), data=pores.view(np.uint8), chunks=(32, 32, 32))
-    for edge in (128, 64, (48, 80, 112)):
+    for edge in (96, 48, (32, 80, 112)):
         work = labelling.Work(
             shape=pores.shape,
             blocks=blocks_of(pores.shape, edge=edge),

@@ -1,6 +1,7 @@
 """Interior scans completed from the known cell, against the simulated one."""
 
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ from xctpipe.correct.flat import minus_log
 from xctpipe.materials import attenuation_cm1
 from xctpipe.phantom.materials import mu
 from xctpipe.recon.cylinder import Seen, Tube, add_cell, fit_cell, without_cell
+from xctpipe.scan import ArrayFrames
 from xctpipe.survey import CenterChoice, make_survey
 
 TUBE = Tube(6.0, 2.0, attenuation_cm1("C19H12O3", density_g_cm3=1.31, energy_kev=80.0))
@@ -36,11 +38,15 @@ def cracked(scan):
     return replace(again, name=scan.name)
 
 
+@cache
 def lines_of(*, cracks=False, **changes):
     scan, truth = phantom.simulated_scan(size="tiny", seed=5, **changes)
     scan = cracked(scan) if cracks else scan
-    survey = make_survey(scan, center=CenterChoice(truth["center_px"]))
-    lines, _ = minus_log(survey.transmission(scan.frames.read(), rows=(0, 64)))
+    # simulated once, not again for each row that is looked at
+    raw = scan.frames.read()
+    survey = make_survey(replace(scan, frames=ArrayFrames(raw)), center=CenterChoice(truth["center_px"]))
+    lines, _ = minus_log(survey.transmission(raw, rows=(0, 64)))
+    lines.flags.writeable = False
     return scan, lines, Seen(survey.angles_rad, survey.center_at(np.arange(64)), 1e-3 * scan.pixel_um)
 
 

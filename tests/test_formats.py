@@ -251,7 +251,7 @@ def test_a_truncated_file_is_named_with_its_size(tmp_path: Path, layout: str) ->
 @pytest.mark.parametrize("layout", LAYOUTS)
 # the same examples each time: the HDF5 library itself never returns from some damaged files (1 in 5000)
 @settings(
-    max_examples=60,
+    max_examples=30,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -1,5 +1,7 @@
 """Motion along the axis between the ends of a scan."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -7,24 +9,33 @@ from scipy import ndimage
 from xctpipe import phantom
 from xctpipe.center import Opposites, opposite_frames
 from xctpipe.center.motion import motion_note, rise_of
+from xctpipe.scan import DoubleArray, FloatArray
 
 
-def _opposites(
-    move_px: float, *, seed: int = 1, rows: slice = slice(None), skip: int = 0
-) -> tuple[Opposites, float]:
-    """Opposite frames of a simulated scan whose last ten frames lie lower."""
+@cache
+def _scan_lines(seed: int) -> tuple[FloatArray, DoubleArray, float]:
+    """Line integrals of a simulated scan, its angles and its axis."""
     scan, truth = phantom.simulated_scan(size="tiny", seed=seed)
     first = scan.dark_flats[0]
     assert first.darks is not None
     dark, flat = first.darks.read().mean(axis=0), first.flats.read().mean(axis=0)
     light = (scan.frames.read().astype(np.float32) - dark) / (flat - dark)
     lines = -np.log(np.clip(light, 1e-3, None)).astype(np.float32)
+    return lines, scan.angles_rad, truth["center_px"]
+
+
+def _opposites(
+    move_px: float, *, seed: int = 1, rows: slice = slice(None), skip: int = 0
+) -> tuple[Opposites, float]:
+    """Opposite frames of a simulated scan whose last ten frames lie lower."""
+    still, angles, center_px = _scan_lines(seed)
+    lines = still.copy()
     lines[-10:] = ndimage.shift(lines[-10:], (0, move_px, 0), order=1, mode="nearest")
     lines = lines[: len(lines) - skip, rows]
-    angles = scan.angles_rad[: len(lines)]
+    angles = angles[: len(lines)]
     chosen = opposite_frames(angles, pairs=1, per_end=8)
     found = Opposites(lines[chosen], chosen, np.arange(float(lines.shape[1])), angles, 4)
-    return found, truth["center_px"]
+    return found, center_px
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -222,7 +222,7 @@ def use(monkeypatch: pytest.MonkeyPatch, *, threads: int, edge: tuple[int, int, 
             monkeypatch.setattr(interface, "block_shape", lambda *_, **__: edge)
 
 
-@pytest.mark.parametrize(("edge", "threads"), [((32, 32, 32), 2), ((64, 32, 64), 1), (None, 1)])
+@pytest.mark.parametrize(("edge", "threads"), [((32, 64, 64), 2), ((64, 32, 64), 1), (None, 1)])
 def test_nothing_depends_on_blocks_or_threads(
     edge: tuple[int, int, int] | None,
     threads: int,
@@ -371,7 +371,7 @@ class Killed(Exception):
 def test_a_run_that_was_stopped_goes_on(
     module: Any, task: str, plating: Cell, plated: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(monkeypatch, threads=1, edge=(32, 64, 96))
+    use(monkeypatch, threads=1, edge=(64, 32, 96))
     cell = plating.only(P6, tmp_path)
     original = getattr(module, task).__call__
     calls: list[Block] = []

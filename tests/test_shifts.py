@@ -223,7 +223,8 @@ def test_a_whole_turn_with_the_axis_far_off_the_middle_is_no_different():
 
 @pytest.mark.parametrize("sample", [FULL, INTERIOR], ids=["full", "interior"])
 def test_frames_that_stand_still_stay(sample):
-    got = found_in(seen(sample, np.zeros((ANGLES.size, 2)), ANGLES), ANGLES)
+    angles = ANGLES[::2]
+    got = found_in(seen(sample, np.zeros((angles.size, 2)), angles), angles)
     np.testing.assert_array_equal(got.shifts_px, 0)
     assert "no drift" in got.notes[0]
     assert "no jitter" in got.notes[0]

@@ -1,5 +1,7 @@
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +15,19 @@ from xctpipe.steps import Facts, bind
 from xctpipe.survey import CenterChoice, before_and_after, frame_weights, make_survey
 
 
+@cache
+def simulated(**options: Any) -> tuple[Scan, dict[str, Any]]:
+    """A scan that is simulated once, not again for each row that is looked at, and its truth."""
+    scan, truth = phantom.simulated_scan(**{"size": "tiny", "seed": 2, **options})
+    raw = scan.frames.read()
+    raw.flags.writeable = False
+    return replace(scan, frames=ArrayFrames(raw)), truth
+
+
 @pytest.mark.parametrize(("offset_px", "seed"), [(0.0, 1), (0.5, 2), (-7.25, 3), (12.75, 4)])
 def test_the_axis_of_a_faulty_noisy_interior_scan(offset_px: float, seed: int) -> None:
     center = (256 - 1) / 2 + offset_px
-    scan, _ = phantom.simulated_scan(
-        size="small", seed=seed, n_angles=451, rows=96, cols=256, center_px=center
-    )
-    # simulated once, not again for each row that is looked at
-    scan = replace(scan, frames=ArrayFrames(scan.frames.read()))
+    scan, _ = simulated(size="small", seed=seed, n_angles=451, rows=96, cols=256, center_px=center)
     found = make_survey(scan, center=CenterChoice()).axis
     assert found.center_px == pytest.approx(center, abs=0.25)
     assert found.confidence is not None
@@ -41,7 +48,7 @@ def test_an_axis_of_noise_is_not_trusted() -> None:
 
 
 def test_what_is_kept_is_what_was_found(tmp_path: Path) -> None:
-    scan, _ = phantom.simulated_scan(size="tiny", seed=2)
+    scan, _ = simulated()
     first = make_survey(
         scan, facts=Facts(scan.shape[1:], (2, 3)), center=CenterChoice(search_px=(40.0, 60.0))
     )
@@ -57,7 +64,7 @@ def test_what_is_kept_is_what_was_found(tmp_path: Path) -> None:
 
 
 def test_frames_are_weighted_by_their_time_between_the_flats() -> None:
-    scan, _ = phantom.simulated_scan(size="tiny", seed=2)
+    scan, _ = simulated()
     before, after = (pair.time_s for pair in scan.dark_flats)
     assert scan.start_time is not None
     assert before is not None
@@ -70,7 +77,7 @@ def test_frames_are_weighted_by_their_time_between_the_flats() -> None:
 
 
 def test_a_scan_without_flats_or_signal_is_refused() -> None:
-    scan, _ = phantom.simulated_scan(size="tiny", seed=2)
+    scan, _ = simulated()
     with pytest.raises(BadScan, match="no flats"):
         make_survey(Scan(**{**vars(scan), "dark_flats": ()}), center=CenterChoice())
     dark = ArrayFrames(np.full(scan.shape, 100, np.uint16))
@@ -79,7 +86,7 @@ def test_a_scan_without_flats_or_signal_is_refused() -> None:
 
 
 def test_line_integrals_need_no_flats() -> None:
-    scan, truth = phantom.simulated_scan(size="tiny", seed=2, perfect=True)
+    scan, truth = simulated(perfect=True)
     flats = scan.dark_flats[0].flats.read()[0].astype(np.float64)
     lines = -np.log(scan.frames.read() / flats)
     taken = {"frames": ArrayFrames(lines.astype(np.float32)), "dark_flats": (), "log_absorption": True}
@@ -91,7 +98,7 @@ def test_line_integrals_need_no_flats() -> None:
 
 
 def test_of_many_flats_those_around_the_scan_are_used() -> None:
-    scan, _ = phantom.simulated_scan(size="tiny", seed=2)
+    scan, _ = simulated()
     first = scan.dark_flats[0]
     assert scan.start_time is not None
     start = scan.start_time.timestamp()
@@ -104,7 +111,7 @@ def test_of_many_flats_those_around_the_scan_are_used() -> None:
 
 
 def test_warnings_count_columns_as_the_recipe_does() -> None:
-    scan, _ = phantom.simulated_scan(size="tiny", seed=2)
+    scan, _ = simulated()
     cropped = crop(scan, rows=None, columns=(20, 96))
     wish = CenterChoice(search_px=(70.0, 80.0))
     survey_of_crop = make_survey(cropped, facts=Facts(cropped.shape[1:], (0, 20)), center=wish)
@@ -112,13 +119,13 @@ def test_warnings_count_columns_as_the_recipe_does() -> None:
 
 
 def test_angles_that_stand_still_are_refused() -> None:
-    scan, _ = phantom.simulated_scan(size="tiny", seed=2)
+    scan, _ = simulated()
     with pytest.raises(BadScan, match="the angles span 0 deg"):
         make_survey(replace(scan, angles_rad=np.zeros(scan.shape[0])), center=CenterChoice())
 
 
 def test_large_line_integrals_are_kept_and_holes_bridged() -> None:
-    scan, _ = phantom.simulated_scan(size="tiny", seed=2, perfect=True)
+    scan, _ = simulated(perfect=True)
     lines = np.full(scan.shape, 12.0, np.float32)
     lines[:, :, 40] = np.nan
     taken = replace(scan, frames=ArrayFrames(lines), dark_flats=(), log_absorption=True)
@@ -128,7 +135,7 @@ def test_large_line_integrals_are_kept_and_holes_bridged() -> None:
 
 
 def test_frames_that_jump_are_found_and_moved_back() -> None:
-    scan, truth = phantom.simulated_scan(size="tiny", seed=6, rows=128, full_view=True, zingers_per_frame=0.0)
+    scan, truth = simulated(seed=6, rows=128, full_view=True, zingers_per_frame=0.0)
     raw = scan.frames.read()
     jumps = np.random.default_rng(0).integers(-2, 3, len(raw))
     moved = np.stack([np.roll(frame, jump, axis=0) for frame, jump in zip(raw, jumps, strict=True)])
@@ -142,6 +149,6 @@ def test_frames_that_jump_are_found_and_moved_back() -> None:
 
 
 def test_an_axis_beside_the_view_is_said() -> None:
-    scan, _ = phantom.simulated_scan(size="mini", seed=2)
+    scan, _ = simulated(size="mini")
     texts = make_survey(scan, center=CenterChoice(-20.0)).warnings
     assert any("-20 px lies outside the view, columns 0 to 95" in text for text in texts)
