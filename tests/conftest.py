@@ -15,7 +15,11 @@ import pytest
 import shared_cells
 
 from xctpipe import phantom, simulated_scan
+from xctpipe.assess import Assessment, assess
+from xctpipe.conveyor import Method
 from xctpipe.recipe import Recipe, make_recipe
+from xctpipe.scan import Scan
+from xctpipe.survey import Survey
 
 # a change of the thread count must not start more threads than the machine has
 os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, os.cpu_count() or 1)))
@@ -107,6 +111,23 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     import pictures
 
     pictures.leave_out(monkeypatch)
+
+
+_ASSESSMENTS: dict[tuple[object, ...], Assessment] = {}
+
+
+@pytest.fixture
+def assessed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices of a scan are assessed at its first run; a repeated one finds the same and does not look."""
+
+    def once(scan: Scan, survey: Survey, method: Method, **options: Any) -> Assessment:
+        what = (str(scan.path), scan.shape, survey.first_pixel, survey.axis, method, *options.items())
+        key = tuple(map(repr, what))
+        if key not in _ASSESSMENTS:
+            _ASSESSMENTS[key] = assess(scan, survey, method, **options)
+        return _ASSESSMENTS[key]
+
+    monkeypatch.setattr("xctpipe.prepare.assess", once)
 
 
 @pytest.fixture(scope="session")

@@ -23,3 +23,10 @@ def leave_out(patch: pytest.MonkeyPatch) -> None:
             where.write(content)
 
     patch.setattr(Figure, "savefig", savefig)
+
+
+def leave_out_of_reports(patch: pytest.MonkeyPatch) -> None:
+    """From now on figures of a report are not drawn; others are."""
+    for kind, content in CONTENT.items():
+        for module in ("drawing", "page"):
+            patch.setattr(f"xctpipe.report.{module}.{kind}", lambda *_, content=content, **__: content)

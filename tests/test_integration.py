@@ -38,6 +38,7 @@ from xctpipe.survey import CenterChoice, make_survey
 Make = Callable[..., Recipe]
 CELL = {"reconstruct": {"padding": "cylinder"}, "cell": {"bore_mm": 6.0, "wall_mm": 2.0}}
 TURN = {"n_angles": 401, "last_deg": 360 * 400 / 401}
+COARSE_TURN = {"n_angles": 121, "last_deg": 360 * 120 / 121}
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def test_the_axis_of_a_scan_is_not_compared_with_its_own_of_an_earlier_run(
 def test_a_scan_that_the_recipe_does_not_fit_stops_no_series(tmp_path: Path) -> None:
     folder = tmp_path / "raw"
     folder.mkdir()
-    for name, turn in (("a", TURN), ("b", {}), ("c", TURN)):
+    for name, turn in (("a", COARSE_TURN), ("b", {}), ("c", COARSE_TURN)):
         scan, truth = phantom.simulated_scan(size="mini", seed=1, center_px=85.4, **turn)
         formats.write_scan(folder / name, scan, layout="dxchange")
     raw = {"folder": str(folder), "pixel_um": truth["pixel_um"], "rows": [8, 16]}
@@ -297,7 +298,8 @@ def test_the_size_of_tried_slices_counts_joined_columns(
 def test_all_at_once_does_not_depend_on_the_height_of_slabs(
     correct: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scan, truth = phantom.simulated_scan(size="mini", seed=7, bands_drift_px=2.0, center_px=85.4, **TURN)
+    changes = {"bands_drift_px": 2.0, "center_px": 85.4, **COARSE_TURN}
+    scan, truth = phantom.simulated_scan(size="mini", seed=7, **changes)
     folder = simulated_scan.write_raw(scan, truth, tmp_path / "hex", layout="hex1")
     raw = {"folder": str(folder), "pixel_um": truth["pixel_um"], "distance_mm": 50.0}
     tables = {"flat_field": {"dynamic": True}, "phase": {"delta_beta": 3500.0}, **CELL, "correct": correct}

@@ -1,6 +1,7 @@
 """Measures against shapes of known size, rendered here with oversampling, in white and in blue noise."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -29,7 +30,10 @@ def rendered(shape, inside, *, parts=5):
         for b in steps:
             for c in steps:
                 total += inside(z + a, y + b, x + c)
-    return total / parts**3
+    total /= parts**3
+    # some are used by several tests
+    total.flags.writeable = False
+    return total
 
 
 def noise_of(shape, sigma, seed, *, blue):
@@ -93,6 +97,7 @@ class Sample:
         return table_of(merge(gather_block(r) for r in self.regions(block)), self.context)
 
 
+@cache
 def ball(radius, shape=None, centre=None):
     n = int(2 * radius + 26)
     shape = shape or (n, n, n)
@@ -102,6 +107,7 @@ def ball(radius, shape=None, centre=None):
     )
 
 
+@cache
 def cap_shell(opening, *, radius=40.0, height=12.0, shape=(48, 96, 96)):
     """Spherical-cap shell; its volume and the area of its middle are known."""
     centre = (radius + 14.2, 47.3, 47.6)
@@ -384,7 +390,7 @@ def test_intervals_hold_the_truth_in_white_and_blue_noise(radius, sigma, blue):
         one = ball(
             radius,
             tuple(s.stop - s.start for s in box),
-            [c - s.start for c, s in zip(place, box, strict=True)],
+            tuple(c - s.start for c, s in zip(place, box, strict=True)),
         )
         gone[box], labels[box] = one, (one > 0.5) * i
     truth = 4 / 3 * np.pi * (radius * VOXEL_UM) ** 3

@@ -27,6 +27,7 @@ from xctpipe.run import split
 from xctpipe.runfolder import scan_folder
 from xctpipe.status import status
 
+pytestmark = pytest.mark.usefixtures("assessed_once")
 Make = Callable[..., Recipe]
 
 
@@ -349,10 +350,10 @@ def test_a_worker_left_from_an_earlier_run_writes_nothing_into_a_later_one(
 
 @pytest.mark.slow
 def test_the_memory_of_a_run_stays_below_what_the_recipe_allows(tmp_path: Path) -> None:
-    scan, truth = phantom.simulated_scan(size="small", seed=1, n_angles=401, rows=96, cols=640)
+    scan, truth = phantom.simulated_scan(size="small", seed=1, n_angles=301, rows=96, cols=512)
     raw = simulated_scan.write_raw(scan, truth, tmp_path / "sim", layout="dxchange")
     table = {"folder": str(raw), "energy_kev": 80.0, "pixel_um": truth["pixel_um"]}
-    tables = {"raw": table, "center": {"center_px": truth["center_px"]}, "compute": {"memory_gb": 1.0}}
+    tables = {"raw": table, "center": {"center_px": truth["center_px"]}, "compute": {"memory_gb": 0.9}}
     recipe = make_recipe({"name": "t", "run_folder": "run", **tables}, base=tmp_path)
     path = tmp_path / "recipe.toml"
     path.write_text(to_toml(recipe))
@@ -366,8 +367,8 @@ def test_the_memory_of_a_run_stays_below_what_the_recipe_allows(tmp_path: Path) 
     exit_code, peak_kib = out.split()[-2:]
     record = json.loads((recipe.run_folder / "run.json").read_text())["scans"]["scan_00001"]
     assert exit_code == "0"
-    assert record["slabs"] > 1, "the memory must have made the slabs lower"
-    assert int(peak_kib) * 1024 < 1.0e9
+    assert record["slabs"] > 1
+    assert int(peak_kib) * 1024 < 0.9e9
 
 
 def test_a_second_run_in_the_same_folder_is_refused(make: Make) -> None:

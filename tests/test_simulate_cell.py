@@ -4,6 +4,7 @@ import math
 import re
 import shutil
 from datetime import datetime
+from functools import cache
 
 import numpy as np
 import pictures
@@ -246,13 +247,17 @@ def test_the_beam_drifts_through_a_series_from_the_flats_before_to_those_after()
     assert after.mean() / before.mean() == pytest.approx(0.9, rel=0.02)
 
 
+@cache
+def small_cell(seed):
+    return build_cell(Cell(rows=32, cols=48, pixel_um=86.0, seed=seed))
+
+
 def small_series(*, n_steps=3, seed=4, **changes):
     """Equal steps an hour apart: what is written, not what happens in the cell."""
-    cell = Cell(rows=32, cols=48, pixel_um=86.0, seed=seed)
     plain = {"n_angles": 21, "rows": 32, "cols": 48, "pixel_um": 86.0, "n_flats": 4, "n_darks": 3}
     view = Acquisition(**(plain | changes))
     start_s = FIRST_SCAN.timestamp()
-    sample = build_cell(cell)
+    sample = small_cell(seed)
     thing = TrueObject(3, "bubble", 1e6, 1e6, math.nan, math.nan, math.nan, 0.0, 1.0, 2.0, 3.0)
     steps = tuple(
         TimeStep(

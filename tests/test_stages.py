@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xctpipe import inputs, materials, volume
+from xctpipe import inputs, materials, phantom, simulated_scan, volume
 from xctpipe import run as running
 from xctpipe.blocks import Scratch, blocks_of, in_this_process, run_blocks, scratch
 from xctpipe.errors import BadRecipe, BadScan
@@ -25,6 +25,7 @@ from xctpipe.stages import ScanWork
 from xctpipe.status import status
 from xctpipe.tables import update_table
 
+pytestmark = pytest.mark.usefixtures("assessed_once")
 Make = Callable[..., Recipe]
 LATER = ("segment", "measure")
 
@@ -59,6 +60,15 @@ class Stages:
         work.scratch(stage).mkdir(parents=True, exist_ok=True)
         if (stage, work.name) in self.fail:
             raise self.fail[stage, work.name]
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The smallest simulated scan: what is done when and why does not depend on its size."""
+    folder = tmp_path_factory.mktemp("simulated")
+    scan, truth = phantom.simulated_scan(size="mini", seed=1)
+    simulated_scan.write_raw(scan, truth, folder / "hex", layout="hex1")
+    return folder / "hex" / "raw_data", truth
 
 
 @pytest.fixture
