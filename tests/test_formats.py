@@ -263,14 +263,13 @@ def test_damaged_bytes_never_raise_anything_but_bad_scan(
     keep = tmp_path / "whole"
     if not keep.exists():
         write_scan(keep / "s_1", a_scan(8, frames=stack(8, rows=1, cols=2), dark_flats=()), layout=layout)
+        shutil.copytree(keep, tmp_path / "broken")
     broken = tmp_path / "broken"
-    shutil.rmtree(broken, ignore_errors=True)
-    shutil.copytree(keep, broken)
-    for file in [path for path in broken.rglob("*") if path.is_file()]:
-        data = bytearray(file.read_bytes())
+    for whole in [path for path in keep.rglob("*") if path.is_file()]:
+        data = bytearray(whole.read_bytes())
         first = int(at * (len(data) - 1))
         data[first : first + len(junk)] = junk
-        file.write_bytes(data)
+        (broken / whole.relative_to(keep)).write_bytes(data)
     with contextlib.suppress(BadScan):
         scan = open_scan(next(broken.iterdir()), options=RawOptions(log_absorption=True))
         scan.frames.read()

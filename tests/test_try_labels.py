@@ -41,7 +41,7 @@ def recipe(cell: Path) -> Recipe:
 def trained(cell: Path) -> Path:
     """A classifier of a few rows of true labels, as someone would paint."""
     pytest.importorskip("sklearn")
-    truth, _ = labels_of(build_series("plating", size="tiny", seed=1).steps[4], oversampling=2)
+    truth, _ = labels_of(build_series("plating", size="tiny", seed=1).steps[4])
     painted = np.zeros_like(truth)
     for row in range(18, 40, 3):
         painted[row] = truth[row]
@@ -152,7 +152,7 @@ class TestBox:
         work = work_on(recipe, SCAN, folder=tmp_path)
         box, how = try_box.usual_box(work, ground_of(work))
         series = build_series("plating", size="tiny", seed=1)
-        truth, _ = labels_of(series.steps[4], oversampling=2)
+        truth, _ = labels_of(series.steps[4])
         crack = np.argwhere(np.isin(truth, (PHASES["crack"], PHASES["crack_filled"])))
         middle = crack.mean(axis=0)
         assert "candidates" in how
