@@ -13,6 +13,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+INNER = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Options of kernels that only kernels call: compiled and kept with these, and sooner, without a way in."""
+
 SETTING = "NUMBA_CACHE_DIR"
 KEPT_DAYS = 30
 """Folders of other states of the sources that were not used for so long are removed."""

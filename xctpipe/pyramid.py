@@ -12,6 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from xctpipe.compiled import INNER
 from xctpipe.scan import FloatArray
 
 Shape = tuple[int, int, int]
@@ -77,7 +78,7 @@ def _pair_sums(block, box, out):  # type: ignore[no-untyped-def]
                 row[row.size - 1] = line[line.size - 1]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _add_pair(block, z, z1, y, x0, x1, line):  # type: ignore[no-untyped-def]
     """Sum of a row and the one below it in z, where there is one."""
     upper = block[z, y, x0:x1]

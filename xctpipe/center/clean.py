@@ -4,6 +4,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from xctpipe.compiled import INNER
 from xctpipe.correct.threads import in_threads
 from xctpipe.scan import DoubleArray, FloatArray
 
@@ -51,12 +52,12 @@ def _limits(slab: FloatArray, *, order: NDArray[np.intp]) -> FloatArray:
     return limit
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(**INNER)  # type: ignore[untyped-decorator]
 def _median3(a: float, b: float, c: float) -> float:
     return max(min(a, b), min(max(a, b), c))
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(**INNER)  # type: ignore[untyped-decorator]
 def _finite(value: np.float32) -> np.float32:
     return value if abs(value) <= LARGEST else NOTHING
 

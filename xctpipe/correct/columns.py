@@ -4,6 +4,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from xctpipe.compiled import INNER
 from xctpipe.correct.running_median import mean_of_median, mean_over_ranks
 from xctpipe.correct.sorting import RankedColumns
 from xctpipe.scan import DoubleArray, FloatArray, Span
@@ -78,7 +79,7 @@ def _fluctuation(slab, row, first, n_smooth, out):  # type: ignore[no-untyped-de
     out[:] = change
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _reflect(i, n):  # type: ignore[no-untyped-def]
     """Index in range(n) of position i when the mirror is half a pixel beyond the border."""
     i %= 2 * n

@@ -6,6 +6,7 @@ import numba
 import numpy as np
 from annotated_types import Len
 
+from xctpipe.compiled import INNER
 from xctpipe.correct.threads import in_threads
 from xctpipe.errors import BadRecipe
 from xctpipe.scan import DoubleArray, FloatArray, binned_px
@@ -112,7 +113,7 @@ def _polynomial(factors: tuple[float, ...], *, bin_px: int) -> DoubleArray:
     return np.array([factor * bin_px**power for power, factor in enumerate(factors)], np.float64)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _source(row, col, center_row, center_col, factors):  # type: ignore[no-untyped-def]
     """Where the value of a pixel of the frame comes from: row and column, not held inside the frame."""
     up, across = row - center_row, col - center_col
@@ -137,7 +138,7 @@ def _farthest(height, width, center_row, center_col, factors):  # type: ignore[n
     return reach, by_rows, by_cols
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _taps(position, n, first, n_here, places, weights):  # type: ignore[no-untyped-def]
     """Pixels and weights of cubic convolution at a position on an axis of n pixels.
 

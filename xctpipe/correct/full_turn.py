@@ -16,6 +16,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from xctpipe.compiled import INNER
 from xctpipe.correct.threads import in_threads
 from xctpipe.errors import BadRecipe
 from xctpipe.scan import DoubleArray, FloatArray
@@ -204,7 +205,7 @@ def _join(slab, direct, before, after, part, centers, first, out):  # type: igno
                 out[i, row, j] = value
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _at(line, position):  # type: ignore[no-untyped-def]
     """Value between columns by the cubic through the four nearest; the outermost go on beyond the ends."""
     n = line.size

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from xctpipe.compiled import INNER
 from xctpipe.correct.light import Light, Times, gather, load, row_of
 from xctpipe.correct.logarithm import LEAST, minus_log_row
 from xctpipe.correct.threads import in_threads
@@ -36,7 +37,7 @@ _FRAME_ROWS = 256
 _COMPILED_TYPES = ("uint8", "uint16", "float32")
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _mirror(i, n):  # type: ignore[no-untyped-def]
     """Index in range(n) of position i when the border pixel is the mirror."""
     if n == 1:
@@ -45,13 +46,13 @@ def _mirror(i, n):  # type: ignore[no-untyped-def]
     return i if i < n else 2 * n - 2 - i
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _order(near, i, j):  # type: ignore[no-untyped-def]
     a, b = near[i], near[j]
     near[i], near[j] = min(a, b), max(a, b)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _median(near):  # type: ignore[no-untyped-def]
     """Median of 8 numbers, which it moves about."""
     for k in range(0, 8, 4):  # each half by itself
@@ -68,7 +69,7 @@ def _median(near):  # type: ignore[no-untyped-def]
     return np.float32(0.5) * (below + above)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _sampled(t, n_angles, n_cols, n):  # type: ignore[no-untyped-def]
     """Which of n samples, spread evenly over the pixels of a row, lie in a frame, and their columns."""
     n_pixels = n_angles * n_cols
@@ -79,7 +80,7 @@ def _sampled(t, n_angles, n_cols, n):  # type: ignore[no-untyped-def]
     return first, cols
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(inline="always")
 def _noise(raw, at, row, times, size, n_angles):  # type: ignore[no-untyped-def]
     """Robust s of a noise whose standard deviation is s times the square root of transmission."""
     n_cols = raw.shape[2]
@@ -107,7 +108,7 @@ def _noise(raw, at, row, times, size, n_angles):  # type: ignore[no-untyped-def]
     return 1.4826 * np.median(deviation)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _pad(row, size):  # type: ignore[no-untyped-def]
     """Mirror a row in its ring beyond its borders."""
     n = row.size - 2 * size
@@ -116,7 +117,7 @@ def _pad(row, size):  # type: ignore[no-untyped-def]
         row[size + n + k] = row[size + _mirror(n + k, n)]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _flag(before, here, after, threshold, least, flags):  # type: ignore[no-untyped-def]
     """Mark what exceeds both neighbours in time by the threshold, and a few that nearly do."""
     part, margin = np.float32(threshold), np.float32(_MARGIN * threshold)
@@ -125,7 +126,7 @@ def _flag(before, here, after, threshold, least, flags):  # type: ignore[no-unty
         flags[c] = here[c] - bound > max(part * bound - margin * abs(bound), least)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _stands_out(value, before, after, c, size, least):  # type: ignore[no-untyped-def]
     d = c - size
     while d <= c + size and value - max(before[d], after[d]) > least:
@@ -133,7 +134,7 @@ def _stands_out(value, before, after, c, size, least):  # type: ignore[no-untype
     return d > c + size
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _mended(around, c, specks, noise, near):  # type: ignore[no-untyped-def]
     """What a flagged pixel becomes: itself, or the median where it is a zinger; `near` has room for 8."""
     far_before, before, here, after, far_after = around
@@ -154,7 +155,7 @@ def _mended(around, c, specks, noise, near):  # type: ignore[no-untyped-def]
     return middle if value - middle > excess and value - brightest > excess else value
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _mend(around, specks, noise, flags, near, out):  # type: ignore[no-untyped-def]
     """A frame of a row without its zingers; `flags` has room for a multiple of 8 columns."""
     size, n = specks.size_px, out.size
@@ -174,55 +175,59 @@ def _mend(around, specks, noise, flags, near, out):  # type: ignore[no-untyped-d
 
 
 @numba.njit(cache=True, nogil=True)
-def _through_ring(raw, at, row, times, specks, floor, out, r):  # type: ignore[no-untyped-def]
-    """Row `r` of `out` without its zingers, with only the frames around in the ring."""
-    n_angles, _, n_cols = out.shape
-    size = specks.size_px
-    noise = specks.noise_sigmas * _noise(raw, at, row, times, size, n_angles)
-    n_ring = min(2 * size + 1, n_angles)
-    ring = np.empty((n_ring, n_cols + 2 * size), np.float32)
-    flags, near = np.zeros((n_cols + 7) // 8 * 8, np.uint8), np.empty(8, np.float32)
-    done = below = 0
-    for t in range(n_angles):
-        while done < min(t + size + 1, n_angles):
-            new = ring[done % n_ring]
-            load(raw, at, row, times, done, new[size : size + n_cols])
-            _pad(new, size)
-            done += 1
-        around = (
-            ring[_mirror(t - size, n_angles) % n_ring],
-            ring[_mirror(t - 1, n_angles) % n_ring],
-            ring[t % n_ring],
-            ring[_mirror(t + 1, n_angles) % n_ring],
-            ring[_mirror(t + size, n_angles) % n_ring],
-        )
-        _mend(around, specks, noise, flags, near, out[t, r])
-        if floor > 0:
-            below += minus_log_row(out[t, r], floor)
-    return below
-
-
-@numba.njit(cache=True, nogil=True)
-def _straight(raw, at, row, times, floor, out, r):  # type: ignore[no-untyped-def]
-    """Row `r` of `out` with all its zingers."""
-    below = 0
-    for t in range(out.shape[0]):
-        load(raw, at, row, times, t, out[t, r])
-        if floor > 0:
-            below += minus_log_row(out[t, r], floor)
-    return below
-
-
-@numba.njit(cache=True, nogil=True)
-def _pass_rows(raw, rows, light, times, specks, floor, out, below):  # type: ignore[no-untyped-def]
+def _noise_of_rows(raw, rows, light, times, size, n_angles, noise):  # type: ignore[no-untyped-def]
     first, last, start = rows
     for r in range(first, last):
-        at = start + r - first
+        noise[r] = _noise(raw, start + r - first, row_of(light, r), times, size, n_angles)
+
+
+@numba.njit(**INNER)
+def _around(ring, t, size, n_angles):  # type: ignore[no-untyped-def]
+    """Frame `t` between two before and two after it: `size` and one away."""
+    n = len(ring)
+    return (
+        ring[_mirror(t - size, n_angles) % n],
+        ring[_mirror(t - 1, n_angles) % n],
+        ring[t % n],
+        ring[_mirror(t + 1, n_angles) % n],
+        ring[_mirror(t + size, n_angles) % n],
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _mend_rows(raw, rows, light, times, limits, floor, out, below):  # type: ignore[no-untyped-def]
+    """Rows without their zingers, with only the frames around in a ring; limits: specks, noise of each row."""
+    first, last, start = rows
+    specks, noise = limits
+    n_angles, _, n_cols = out.shape
+    size = specks.size_px
+    ring = np.empty((min(2 * size + 1, n_angles), n_cols + 2 * size), np.float32)
+    flags, near = np.zeros((n_cols + 7) // 8 * 8, np.uint8), np.empty(8, np.float32)
+    for r in range(first, last):
         row = row_of(light, r)
-        if specks.size_px:
-            below[r] = _through_ring(raw, at, row, times, specks, floor, out, r)
-        else:
-            below[r] = _straight(raw, at, row, times, floor, out, r)
+        done = 0
+        for t in range(n_angles):
+            while done < min(t + size + 1, n_angles):
+                new = ring[done % len(ring)]
+                load(raw, start + r - first, row, times, done, new[size : size + n_cols])
+                _pad(new, size)
+                done += 1
+            around = _around(ring, t, size, n_angles)
+            _mend(around, specks, specks.noise_sigmas * noise[r], flags, near, out[t, r])
+            if floor > 0:
+                below[r] += minus_log_row(out[t, r], floor)
+
+
+@numba.njit(cache=True, nogil=True)
+def _load_rows(raw, rows, light, times, floor, out, below):  # type: ignore[no-untyped-def]
+    """Rows with all their zingers."""
+    first, last, start = rows
+    for r in range(first, last):
+        row = row_of(light, r)
+        for t in range(out.shape[0]):
+            load(raw, start + r - first, row, times, t, out[t, r])
+            if floor > 0:
+                below[r] += minus_log_row(out[t, r], floor)
 
 
 def one_pass(
@@ -248,7 +253,7 @@ def one_pass(
     """
     n_angles, n_rows, n_cols = raw.shape if times is None else (times.frames.size, *raw.shape[1:])
     out = np.empty((n_angles, n_rows, n_cols), np.float32)
-    below = np.zeros(n_rows, np.int64)
+    below, noise = np.zeros(n_rows, np.int64), np.empty(n_rows)
     compiled = raw.dtype.newbyteorder("=") if raw.dtype.name in _COMPILED_TYPES else np.dtype(np.float32)
     ready = raw.dtype == compiled and raw.flags.c_contiguous
     least = np.float32(0.0 if floor is None else max(floor, LEAST))
@@ -257,7 +262,11 @@ def one_pass(
     def rows(first: int, last: int) -> None:
         counts = raw if ready else np.ascontiguousarray(raw[:, first:last], compiled)
         span = (first, last, first if ready else 0)
-        _pass_rows(counts, span, light, times, specks, least, out, below)
+        if specks.size_px:
+            _noise_of_rows(counts, span, light, times, specks.size_px, n_angles, noise)
+            _mend_rows(counts, span, light, times, (specks, noise), least, out, below)
+        else:
+            _load_rows(counts, span, light, times, least, out, below)
 
     if out.size:
         in_threads(rows, n_rows, block=-(-_FRAME_ROWS // raw.shape[0]))

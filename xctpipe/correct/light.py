@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
+from xctpipe.compiled import INNER
+
 _LARGEST = np.finfo(np.float32).max
 
 
@@ -42,7 +44,7 @@ class Row(NamedTuple):
     """Columns without a beam."""
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def row_of(light, r):  # type: ignore[no-untyped-def]
     """The light of row `r`; None where there is no light, and frames hold transmission already."""
     if light is None:
@@ -64,24 +66,24 @@ def row_of(light, r):  # type: ignore[no-untyped-def]
     return Row(light.dark[r], beam, slopes, near, np.flatnonzero(~lit))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(**INNER, error_model="numpy")
 def _quotient(count, dark, light, scale):  # type: ignore[no-untyped-def]
     return (np.float32(count) - dark) / light * scale
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(**INNER, error_model="numpy")
 def _divide(counts, dark, light, scale, out):  # type: ignore[no-untyped-def]
     for c in range(out.size):
         out[c] = _quotient(counts[c], dark[c], light[c], scale)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _add(part, slope, light):  # type: ignore[no-untyped-def]
     for c in range(light.size):
         light[c] += part * slope[c]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(**INNER, error_model="numpy")
 def _between(left, right, c, ends):  # type: ignore[no-untyped-def]
     """The value at column c on the line through its neighbours, at the columns `ends` of n."""
     first, last, n = ends
@@ -92,7 +94,7 @@ def _between(left, right, c, ends):  # type: ignore[no-untyped-def]
     return left + (right - left) / np.float32(last - first) * np.float32(c - first)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _all_finite(row):  # type: ignore[no-untyped-def]
     odd = False
     for c in range(row.size):
@@ -101,7 +103,7 @@ def _all_finite(row):  # type: ignore[no-untyped-def]
     return not odd
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _bridge(row):  # type: ignore[no-untyped-def]
     """Interpolate a row linearly, in place, across what is not finite."""
     n = row.size
@@ -114,7 +116,7 @@ def _bridge(row):  # type: ignore[no-untyped-def]
         last = c
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def load(raw, at, row, times, t, out):  # type: ignore[no-untyped-def]
     """Transmission of used frame `t` of row `at` of `raw` into `out`."""
     if row is None:
@@ -138,7 +140,7 @@ def load(raw, at, row, times, t, out):  # type: ignore[no-untyped-def]
             _bridge(out)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _unbridged(raw, at, row, times, t, c):  # type: ignore[no-untyped-def]
     light = row.beam[c]
     for k in range(row.slopes.shape[0]):
@@ -146,7 +148,7 @@ def _unbridged(raw, at, row, times, t, c):  # type: ignore[no-untyped-def]
     return _quotient(raw[times.frames[t], at, c], row.dark[c], light, times.scale[t])
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _bridged(raw, at, row, times, t, c):  # type: ignore[no-untyped-def]
     """What `load` gives a pixel whose quotient is not finite."""
     n = row.beam.size
@@ -165,7 +167,7 @@ def _bridged(raw, at, row, times, t, c):  # type: ignore[no-untyped-def]
     return _between(left, right, c, (first, last, n))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def gather(raw, at, row, times, t, cols, out):  # type: ignore[no-untyped-def]
     """What `load` gives at some columns of a frame."""
     if row is None:

@@ -3,6 +3,8 @@
 import numba
 import numpy as np
 
+from xctpipe.compiled import INNER
+
 LEAST = float(np.finfo(np.float32).tiny)
 """Smallest number whose logarithm is taken."""
 
@@ -37,12 +39,12 @@ def minus_log_row(row, floor):  # type: ignore[no-untyped-def]
     return below
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _raised(value, floor):  # type: ignore[no-untyped-def]
     return value if value >= floor else floor
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _count_below(row, floor):  # type: ignore[no-untyped-def]
     some = False
     for c in range(row.size):

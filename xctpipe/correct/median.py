@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numba
 import numpy as np
 
+from xctpipe.compiled import INNER
 from xctpipe.correct.threads import in_threads
 from xctpipe.scan import FloatArray
 from xctpipe.steps import step
@@ -60,7 +61,7 @@ def median(
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _mirror(i, n):  # type: ignore[no-untyped-def]
     """Index in range(n) of position i when the mirror is half a pixel beyond the border."""
     i %= 2 * n
@@ -97,7 +98,7 @@ def _gather(slab, t, r, reach, lines):  # type: ignore[no-untyped-def]
             i += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _median_of_lines(lines, n_shifts, out):  # type: ignore[no-untyped-def]
     """Keep the lower half of the values sorted, for many columns side by side."""
     n_lines = lines.shape[0]

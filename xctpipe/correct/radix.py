@@ -8,6 +8,8 @@ the result is that of a stable sort of the full values, on any processor.
 import numba
 import numpy as np
 
+from xctpipe.compiled import INNER
+
 LINE = 16
 """Columns that are read and written together: a cache line of a frame."""
 
@@ -40,7 +42,7 @@ def sort_columns(slab, row, first, places, values, frames, failed):  # type: ign
             failed[start + j] = not put_in_order(values[place], frames[place])
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _pack(slab, row, first, out):  # type: ignore[no-untyped-def]
     """Columns (col, frame) as integers of the same order."""
     n_cols, n_frames = out.shape
@@ -58,7 +60,7 @@ def _pack(slab, row, first, out):  # type: ignore[no-untyped-def]
                 out[j, t] = bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _make_keys(column, frame_bits, value_bits, keys):  # type: ignore[no-untyped-def]
     """Keys of the value, rounded down to a part of the column's range, and the frame."""
     n_frames = keys.size
@@ -100,7 +102,7 @@ def _count(keys, frame_bits, digit_bits, starts):  # type: ignore[no-untyped-def
             before[i] += n
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _distribute(keys, frame_bits, digit_bits, starts, out):  # type: ignore[no-untyped-def]
     """Sort by the lower digit; keys of one digit keep their order."""
     mask, low = np.uint32((1 << digit_bits) - 1), np.uint32(frame_bits)

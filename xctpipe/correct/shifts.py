@@ -6,6 +6,7 @@ import numba
 import numpy as np
 from annotated_types import Ge, Le
 
+from xctpipe.compiled import INNER
 from xctpipe.correct.threads import in_threads
 from xctpipe.errors import BadScan
 from xctpipe.scan import DoubleArray, FloatArray
@@ -87,7 +88,7 @@ def _check(shifts_px: DoubleArray, shape: tuple[int, ...], most_px: int) -> None
         )
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def cubic_weights(part):  # type: ignore[no-untyped-def]
     """Weights of the pixels at -1, 0, 1, 2 for a place `part` of a pixel beyond 0: Keys with a = -1/2."""
     a, b = part, 1.0 - part

@@ -16,6 +16,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from xctpipe.compiled import INNER
 from xctpipe.phantom.shapes import SHADOW_FIELDS, SOLID_FIELDS, Shape, Solids, solid_shadows
 from xctpipe.scan import DoubleArray, Span
 
@@ -36,7 +37,7 @@ def _area(t: float, width2: float) -> float:
     return t * math.sqrt(width2 - t * t) + width2 * math.asin(t / half)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(**INNER)  # type: ignore[untyped-decorator]
 def _add_strip(line: DoubleArray, u: float, width2: float, weight: float) -> None:
     """Add the chords of an ellipse centred at column u, averaged over each column."""
     half = math.sqrt(width2)
@@ -51,7 +52,7 @@ def _add_strip(line: DoubleArray, u: float, width2: float, weight: float) -> Non
         before = after
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(**INNER)  # type: ignore[untyped-decorator]
 def _n_nodes(shadow: DoubleArray, low: float, high: float) -> int:
     """Nodes by how many columns the edge of a shadow moves between two heights, counted from its centre."""
     at_low = math.sqrt(max(shadow[5] * (1.0 - shadow[6] * low * low), 0.0))
@@ -70,7 +71,7 @@ def _n_nodes(shadow: DoubleArray, low: float, high: float) -> int:
     return n
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(**INNER)  # type: ignore[untyped-decorator]
 def _add_shadow(
     out: DoubleArray, shadow: DoubleArray, first_row: int, nodes: Any, weights: Any, fine: bool
 ) -> None:

@@ -10,6 +10,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from xctpipe.compiled import INNER
 from xctpipe.recon.geometry import inside_circle
 from xctpipe.recon.gridding import MARGIN, Kernel, kernel_transform
 from xctpipe.recon.lanes import LANES, conj, load, store, unpack, weighed
@@ -102,7 +103,7 @@ def write_lines(
                 write_line(pixels[row], image.along_x, image.blank[y + i], volume[row, y + i])
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(**INNER)  # type: ignore[untyped-decorator]
 def write_line(line: FloatArray, correction: FloatArray, blank: int, out: FloatArray) -> None:
     """One line of a slice, corrected for the kernel, but for its ends; the line begins at its middle."""
     middle = out.size // 2
@@ -113,7 +114,7 @@ def write_line(line: FloatArray, correction: FloatArray, blank: int, out: FloatA
         out[x] = line[x - middle] * correction[x]
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})  # type: ignore[untyped-decorator]
+@numba.njit(**INNER, fastmath={"contract"})  # type: ignore[untyped-decorator]
 def tangle(lines: FloatArray, y: int, n: int, roots: ComplexArray, block: FloatArray) -> None:
     """Spectra of n real lines as spectra of pairs of their pixels."""
     n_u, n_cols = lines.shape[:2]

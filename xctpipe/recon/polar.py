@@ -11,6 +11,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from xctpipe.compiled import INNER
 from xctpipe.recon.filtering import continuation, edge_weights, ramp, window
 from xctpipe.recon.geometry import Geometry
 from xctpipe.recon.lanes import LANES, conj, empty, load, pack, store, times_i, weighed
@@ -177,7 +178,7 @@ def sample(
         untangle(spectrum, rows, turns, a, samples)
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})  # type: ignore[untyped-decorator]
+@numba.njit(**INNER, fastmath={"contract"})  # type: ignore[untyped-decorator]
 def interleave(lines: FloatArray, rows: Rows, x: FloatArray, edges: FloatArray) -> None:
     """Lines (row, col) side by side in lanes at their places among zeros, and their edge values."""
     n_rows, n_cols = lines.shape
@@ -208,7 +209,7 @@ def interleave(lines: FloatArray, rows: Rows, x: FloatArray, edges: FloatArray) 
         edges[1, :, lane] = right
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})  # type: ignore[untyped-decorator]
+@numba.njit(**INNER, fastmath={"contract"})  # type: ignore[untyped-decorator]
 def apply_ramp(z: FloatArray, rows: Rows) -> None:
     """Ramp filter on the transform of a row of pairs."""
     half = rows.own.size
@@ -219,7 +220,7 @@ def apply_ramp(z: FloatArray, rows: Rows) -> None:
         store(z, j, b * rows.own[j] + times_i(conj(a)) * rows.mirrored[j])
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})  # type: ignore[untyped-decorator]
+@numba.njit(**INNER, fastmath={"contract"})  # type: ignore[untyped-decorator]
 def cut_window(z: FloatArray, rows: Rows, edges: FloatArray, out: FloatArray) -> None:
     """Window about the axis of the filtered rows, plus what their continuation adds."""
     half = rows.own.size
@@ -231,7 +232,7 @@ def cut_window(z: FloatArray, rows: Rows, edges: FloatArray, out: FloatArray) ->
         store(out, m, weighed(value + beyond, rows.roll_off[m]))
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"contract"})  # type: ignore[untyped-decorator]
+@numba.njit(**INNER, fastmath={"contract"})  # type: ignore[untyped-decorator]
 def untangle(z: FloatArray, rows: Rows, turns: Turns, a: int, samples: FloatArray) -> None:
     """Spectrum of a row from the transform of its pairs, turned and weighted, as the samples of a ray."""
     half = rows.roll_off.size

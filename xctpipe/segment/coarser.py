@@ -6,6 +6,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from xctpipe.compiled import INNER
+
 Phases = NDArray[np.uint8]
 Ids = NDArray[np.int32]
 
@@ -71,7 +73,7 @@ def _gather(phases, objects, z0, y0, x0, codes, ids):  # type: ignore[no-untyped
     return n
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _winner(codes, n, rank):  # type: ignore[no-untyped-def]
     """The phase of highest rank; where none has one, the most frequent, the higher number of two."""
     winner, most = codes[0], 0

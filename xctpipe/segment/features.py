@@ -7,6 +7,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from xctpipe.compiled import INNER
 from xctpipe.scan import FloatArray
 from xctpipe.segment.scene import LIQUID, SOLID
 
@@ -189,7 +190,7 @@ def _gather(owner, arrays, places, known, out):  # type: ignore[no-untyped-def]
                 scores[slot, min(max(place, 0), SCORE_BINS - 1)] += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _add_place(row, z, y, x):  # type: ignore[no-untyped-def]
     row[6] += z
     row[7] += y
@@ -202,7 +203,7 @@ def _add_place(row, z, y, x):  # type: ignore[no-untyped-def]
     row[14] += y * x
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _faces(objects, z, y, x):  # type: ignore[no-untyped-def]
     """Faces of a voxel that are none of its object's own, those at the end of the patch among them."""
     nz, ny, nx = objects.shape

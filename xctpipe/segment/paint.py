@@ -4,6 +4,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from xctpipe.compiled import INNER
 from xctpipe.scan import FloatArray
 from xctpipe.segment.codes import PHASES
 from xctpipe.segment.scene import COLLECTOR, COUNTER, LIQUID, SOLID
@@ -61,7 +62,7 @@ def _draw(objects, score, outlines, out):  # type: ignore[no-untyped-def]
                     out[z, y, x] = who
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _on_ridge(objects, score, z, y, x):  # type: ignore[no-untyped-def]
     """Whether no voxel of the same object near by has a much higher score."""
     nz, ny, nx = objects.shape

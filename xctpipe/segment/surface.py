@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from xctpipe.compiled import INNER
 from xctpipe.scan import DoubleArray, FloatArray
 from xctpipe.segment.edge import PER_PX, Edge, edge_table, look_up
 from xctpipe.segment.plane import robust_plane
@@ -208,7 +209,7 @@ def cheapest_surface(smooth: FloatArray) -> FloatArray:
     return np.asarray(np.argmin(total, axis=2), np.float32)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _pass_on(cost, before, now, total):  # type: ignore[no-untyped-def]
     n = len(cost)
     least = before.min()
