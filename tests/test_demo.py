@@ -10,7 +10,6 @@ from xctpipe import demo
 from xctpipe.cli import main
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_the_demo_measures_what_it_simulated(
     plating_cells: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

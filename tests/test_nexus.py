@@ -340,7 +340,6 @@ def best_mirror_px(sinogram: np.ndarray, candidates: np.ndarray) -> float:
     return float(candidates[np.argmax(scores)])
 
 
-@pytest.mark.slow
 def test_the_axis_of_the_rock_is_where_opposite_frames_mirror(shared_data: Path) -> None:
     """The symmetry of the mean over angles points to 198, but that is stripes: static, and no axis."""
     path = shared_data / "rock_radians_360" / "Sinogram_Rock_sample_3D.nxs"

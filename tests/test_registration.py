@@ -331,7 +331,6 @@ def series(plating_cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 NAMES = ("scan_00005", "scan_00006", "scan_00007")
 
 
-@pytest.mark.slow
 def test_a_simulated_series_is_registered(series: Path) -> None:
     found = registering.register(work_of(series / "run", NAMES))
     assert found.warnings == []
@@ -347,7 +346,6 @@ def test_a_simulated_series_is_registered(series: Path) -> None:
         assert np.sqrt(np.mean(away**2)) <= 2.5 * rows[name, "pellet"]["error_px"] + 1e-9
 
 
-@pytest.mark.slow
 def test_what_is_missing_never_stops_the_series(series: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(series / "run", folder)

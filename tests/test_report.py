@@ -191,9 +191,10 @@ def browser() -> Iterator[Any]:
 NO_WEBGL = "HTMLCanvasElement.prototype.getContext = () => null"
 
 
-@pytest.mark.slow
 class TestBrowser:
-    @pytest.mark.parametrize("width", [1200, 390], ids=["desktop", "phone"])
+    @pytest.mark.parametrize(
+        "width", [pytest.param(1200, id="desktop"), pytest.param(390, id="phone", marks=pytest.mark.slow)]
+    )
     def test_everything_draws_and_nothing_is_asked_of_a_network(
         self, whole: Path, browser: Any, width: int
     ) -> None:

@@ -197,7 +197,6 @@ def _start(recipe: Recipe, tmp_path: Path) -> BaseProcess:
     return process
 
 
-@pytest.mark.slow
 def test_a_run_killed_at_any_moment_and_repeated_gives_the_identical_array(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,7 +220,6 @@ def test_a_run_killed_at_any_moment_and_repeated_gives_the_identical_array(
     assert _same(_levels(recipe), _levels(whole))
 
 
-@pytest.mark.slow
 def test_two_worker_processes_of_a_real_scheduler_give_the_same_array(
     make: Make, scheduler: str, low_slabs: int
 ) -> None:
@@ -348,7 +346,6 @@ def test_a_worker_left_from_an_earlier_run_writes_nothing_into_a_later_one(
     assert _same(_levels(recipe), kept)
 
 
-@pytest.mark.slow
 def test_the_memory_of_a_run_stays_below_what_the_recipe_allows(tmp_path: Path) -> None:
     scan, truth = phantom.simulated_scan(size="small", seed=1, n_angles=301, rows=96, cols=512)
     raw = simulated_scan.write_raw(scan, truth, tmp_path / "sim", layout="dxchange")

@@ -199,7 +199,6 @@ def test_tables_and_labels_tell_the_same(plated: Cell) -> None:
         np.testing.assert_array_equal(inside, objects > 0)
 
 
-@pytest.mark.slow
 def test_a_bubble_that_fills_most_of_the_nak_is_found(tmp_path: Path) -> None:
     cell = simulated_cell(tmp_path / "cell", "stripping", "4:5")
     assert cell.label() == 0

@@ -60,7 +60,6 @@ def test_columns_are_sorted_by_value_and_then_by_frame(n_frames):
     )
 
 
-@pytest.mark.slow
 def test_more_frames_than_16_bits_count():
     sinogram = np.random.default_rng(1).uniform(0.2, 0.9, (70_001, 3)).astype(np.float32)
     columns = ranked(sinogram)

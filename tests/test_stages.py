@@ -249,7 +249,6 @@ def test_a_classifier_is_known_by_its_content(make: Make, acted: Stages, tmp_pat
     assert [stage for stage, _ in acted.done] == [*LATER, *LATER]
 
 
-@pytest.mark.slow
 def test_two_workers_of_a_real_scheduler_label_as_this_process_does(scheduler: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     codes = (rng.random((48, 40, 36)) < 0.1).astype(np.uint8)

@@ -185,7 +185,6 @@ def test_slabs_written_by_threads_at_once(tmp_path):
     assert_close(volume.read(tmp_path / "a", level=1), block_mean(data, 1))
 
 
-@pytest.mark.slow
 def test_slabs_written_by_processes_at_once(tmp_path):
     spec = spec_for((64, 30, 600), slab_rows=4)
     volume.create(tmp_path / "a", spec, name="a", attributes={})

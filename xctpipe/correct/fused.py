@@ -196,7 +196,7 @@ def _around(ring, t, size, n_angles):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _mend_rows(raw, rows, light, times, limits, floor, out, below):  # type: ignore[no-untyped-def]
-    """Rows without their zingers, with only the frames around in a ring; limits: specks, noise of each row."""
+    """Rows without their zingers, a ring holding the frames around; limits: specks, and noise of rows."""
     first, last, start = rows
     specks, noise = limits
     n_angles, _, n_cols = out.shape
