@@ -11,7 +11,7 @@ import pytest
 import pywt
 from algotom.prep import removal
 from scipy import ndimage, signal
-from test_stripes import bubble_contrast, cell, faulty, transmission
+from test_stripes import bound, bubble_contrast, cell, faulty, transmission
 
 from xctpipe import steps
 from xctpipe.correct.stripes_fourier import stripes_fft, stripes_wavelet_fft
@@ -25,6 +25,7 @@ WIDTH, FRAMES, PHOTONS = 256, 361, 10_000
 
 NOT_FOR_FULL_STRIPES = {
     "stripes_dead": "finds columns by how they fluctuate, and a gain leaves that as it is",
+    "stripes_partial": "levels what changes during the scan, and leaves what lasts",
 }
 PARAMETERS_AT_256_COLUMNS = {
     # smooth over 1 / sqrt(0.02) = 7 columns; the 45 of the default are for rows ten times as long
@@ -112,7 +113,7 @@ class TestEveryStep:
     @pytest.mark.parametrize("interior", [False, True])
     @pytest.mark.parametrize(("columns", "gain"), [(1, 1.05), (1, 0.95), (3, 1.05), (3, 0.96)])
     def test_removes_half_of_a_full_stripe(self, name, interior, columns, gain):
-        step = steps.bind(name, **PARAMETERS_AT_256_COLUMNS.get(name, {}))
+        step = bound(name, **PARAMETERS_AT_256_COLUMNS.get(name, {}))
         assert stripe_left(step, interior=interior, columns=columns, gain=gain) < 0.5
 
     @pytest.mark.parametrize("name", STEPS)
@@ -122,7 +123,7 @@ class TestEveryStep:
     @pytest.mark.slow
     @pytest.mark.parametrize("name", STEPS)
     def test_costs_what_it_says(self, name):
-        said, measured = documented_cost(name), cost_of(steps.bind(name), width=1024, frames=1501)
+        said, measured = documented_cost(name), cost_of(bound(name), width=1024, frames=1501)
         np.testing.assert_allclose(measured[:2], said[:2], rtol=0.1, atol=0.01)
         np.testing.assert_allclose(measured[2:], said[2:], rtol=0, atol=2)
 
@@ -130,14 +131,12 @@ class TestEveryStep:
     @pytest.mark.parametrize("name", [name for name in STEPS if name not in NOT_FOR_FULL_STRIPES])
     def test_defaults_remove_half_of_a_full_stripe_from_1024_columns(self, name):
         for interior in (False, True):
-            left = stripe_left(
-                steps.bind(name), interior=interior, columns=3, gain=1.05, width=1024, frames=1501
-            )
+            left = stripe_left(bound(name), interior=interior, columns=3, gain=1.05, width=1024, frames=1501)
             assert left < 0.5
 
     @pytest.mark.parametrize("name", STEPS)
     def test_knows_no_unit_of_light(self, name):
-        slab, step = noisy(61, 90)[:, None], steps.bind(name)
+        slab, step = noisy(61, 90)[:, None], bound(name)
         np.testing.assert_allclose(step(8 * slab), 8 * step(slab), rtol=2e-6)
 
     @pytest.mark.parametrize("name", STEPS)
@@ -145,7 +144,7 @@ class TestEveryStep:
     @pytest.mark.parametrize("value", [0.0, 1.0])
     def test_changes_nothing_where_nothing_varies(self, name, shape, value):
         slab = np.full(shape, value, np.float32)
-        np.testing.assert_allclose(steps.bind(name)(slab), slab, rtol=1e-6)
+        np.testing.assert_allclose(bound(name)(slab), slab, rtol=1e-6)
 
     @pytest.mark.parametrize("name", STEPS)
     def test_darkness_and_negative_numbers_stay_finite(self, name):
@@ -153,7 +152,7 @@ class TestEveryStep:
         slab[:, :, 40] = 0
         slab[::3, :, 50] = -0.01
         slab[:, 1] = 0
-        assert np.isfinite(steps.bind(name)(slab)).all()
+        assert np.isfinite(bound(name)(slab)).all()
 
 
 class TestAgainstAlgotom:

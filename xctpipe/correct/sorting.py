@@ -49,7 +49,7 @@ class RankedColumns:
 
     def places(self, first: int, last: int) -> RowArray:
         """Rows of the columns [first, last), which may lie outside the detector."""
-        return _mirrored(first, last, self.width) % self.capacity
+        return mirrored(first, last, self.width) % self.capacity
 
     def medians(self, first: int, last: int, *, size: int) -> IntArray:
         """Medians over `size` columns around each of [first, last): (col, rank)."""
@@ -92,7 +92,7 @@ class Smoother:
     def __init__(self, ranked: RankedColumns, *, size: int) -> None:
         self._ranked, self._size = ranked, size
         left = size // 2
-        columns = _mirrored(-left, ranked.width + size - 1 - left, ranked.width)
+        columns = mirrored(-left, ranked.width + size - 1 - left, ranked.width)
         self._places = columns % ranked.capacity
         self._known_to = np.maximum.accumulate(columns)[size - 1 :] + 1
         self._done = 0
@@ -190,6 +190,12 @@ def numbers(values: IntArray) -> FloatArray:
     return _flipped(values).view(np.float32)
 
 
+def mirrored(first: int, last: int, width: int) -> RowArray:
+    """Columns [first, last) of a row mirrored, between pixels, at both of its ends."""
+    columns = np.arange(first, last) % (2 * width)
+    return np.where(columns < width, columns, 2 * width - 1 - columns)
+
+
 def _ring(slab: FloatArray, size: int) -> RankedColumns:
     """As few columns as are needed to rank and smooth tile by tile."""
     return RankedColumns(slab.shape[0], slab.shape[2], capacity=_TILE_COLUMNS + 2 * size)
@@ -203,11 +209,6 @@ def _sort_in(
         last = min(first + _TILE_COLUMNS, ranked.width)
         ranked.fill(slab, row, first=first, last=last)
         smoother.put(out, to_row, known=last)
-
-
-def _mirrored(first: int, last: int, width: int) -> RowArray:
-    columns = np.arange(first, last) % (2 * width)
-    return np.where(columns < width, columns, 2 * width - 1 - columns)
 
 
 def _flipped(bits: IntArray) -> IntArray:
