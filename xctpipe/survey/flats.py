@@ -19,8 +19,8 @@ from xctpipe.scan import (
     Frames,
     RawArray,
     Scan,
-    mean_frame,
 )
+from xctpipe.survey.clean_mean import mean_without_zingers
 from xctpipe.survey.model import Axis, Survey
 
 FRAMES_AT_ONCE = 16
@@ -43,8 +43,8 @@ def with_flats(scan: Scan, *, first_pixel: tuple[int, int]) -> Survey:
     if not scan.dark_flats:
         raise BadScan(f"{scan.path}: no flats; give raw.dark_flat or raw.flats")
     sets = before_and_after(scan)
-    darks = [mean_frame(each.darks) for each in sets if each.darks is not None]
-    flats = tuple(mean_frame(each.flats) for each in sets)
+    darks = [mean_without_zingers(each.darks) for each in sets if each.darks is not None]
+    flats = tuple(mean_without_zingers(each.flats) for each in sets)
     flat = FlatField(
         dark=np.mean(darks, axis=0, dtype=np.float32) if darks else np.zeros_like(flats[0]),
         flats=flats,
