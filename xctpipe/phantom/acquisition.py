@@ -80,6 +80,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "blur_fwhm_px": (0, 50),
     "zingers_per_frame": (0, 1e5),
     "distance_mm": (0, 1e5),
+    "roughness_um": (0, 1e3),
     "n_sub_angles": (1, 1000),
     "tail_frac": (0, 0.9),
     "tail_length_px": (0.1, 1e3),
@@ -101,7 +102,9 @@ class Acquisition:
     was recorded and whose frame was not. The axis leans by `tilt_deg` in the plane of the detector: its
     column grows with the row number, while the turning of the rows themselves is left out (at 0.1 deg, 1.7
     rows at 1000 columns from the axis). While a frame is exposed the sample
-    goes on turning: `n_sub_angles` are averaged. The detector is `distance_mm` behind the sample.
+    goes on turning: `n_sub_angles` are averaged. The detector is `distance_mm` behind the sample, whose
+    surfaces are rough: their height has a standard deviation of `roughness_um`, which counts where the light
+    goes a distance only (`optics`).
 
     Signal: `open_beam_adu` above `dark_adu` is the reading of the open beam, made of `photons` photons
     per pixel; `photons` None leaves out all noise. Each photon makes `electrons_per_photon` on average, their
@@ -152,6 +155,7 @@ class Acquisition:
     zingers_per_frame: float = 0.0
     stripes: tuple[Stripe, ...] = ()
     distance_mm: float = 0.0
+    roughness_um: float = 0.0
     n_sub_angles: int = 1
     tail_frac: float = 0.0
     tail_length_px: float = 30.0

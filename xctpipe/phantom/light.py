@@ -13,14 +13,21 @@ from scipy import ndimage
 from xctpipe.phantom.acquisition import Acquisition
 from xctpipe.phantom.cell import Sample
 from xctpipe.phantom.faults import leaning, tail_halo_px, with_tail
-from xctpipe.phantom.optics import ROWS_PER_COL, SUB_ROWS, FineGrid, fine_grid, finer, phase_shapes
+from xctpipe.phantom.optics import (
+    FWHM_PER_SIGMA,
+    ROWS_PER_COL,
+    SUB_ROWS,
+    FineGrid,
+    fine_grid,
+    finer,
+    phase_shapes,
+)
 from xctpipe.phantom.projector import ShapeTable, project, shape_table
 from xctpipe.scan import DoubleArray, Span
 
 BAND_ROWS = 16
 """Blocks are multiples of these, which share a random stream."""
 
-_FWHM_PER_SIGMA = math.sqrt(8 * math.log(2))
 # rows of a block: of one that stays in a cache, and on the fine grid of one that is propagated
 _PLAIN_ROWS, _FINE_ROWS = 64, 256
 
@@ -31,8 +38,9 @@ class LightPath:
     def __init__(self, sample: Sample | None, *, acquisition: Acquisition) -> None:
         a = acquisition
         self.acquisition = a
-        self.sigma_px = a.blur_fwhm_px / _FWHM_PER_SIGMA
-        self.blur_px = math.ceil(4 * self.sigma_px)
+        self.sigma_px = a.blur_fwhm_px / FWHM_PER_SIGMA
+        # light that went a distance is blurred on the finer grid; a beam alone has no detail to blur
+        self.blur_px = 0 if a.distance_mm else math.ceil(4 * self.sigma_px)
         self.halo_px = self.blur_px + tail_halo_px(a)
         self.table = None if sample is None else sample.table
         self.grid: FineGrid | None = None

@@ -2,14 +2,20 @@
 
 The wave behind the sample is exp(-L / 2 + i phi), L and phi being line integrals of the attenuation and of
 the phase shift, averaged over the pixels of a grid finer than the detector's; the intensity at the detector
-is averaged over detector pixels.
+is blurred as the detector does, and then averaged over its pixels.
 
 Limits: one energy, parallel beam, the sample thin enough for straight rays. The fine grid resolves the first
 fringe sqrt(wavelength distance) by three pixels, and by six across rows, where flat layers make sharp edges;
 the phase must change by less than half a turn from one of its pixels to the next at the rims of round bodies
-in view. Where that takes more than 16 fine pixels along the side of a pixel, the scan is refused. At a flat
-surface along the beam the phase jumps however fine the grid; the wave is averaged over a fine pixel there,
-and the pixel next to it may be wrong by a tenth of the beam.
+in view. Where that takes more than 16 fine pixels along the side of a pixel, the scan is refused.
+
+At a surface that is flat and along the beam at every angle the phase would jump however fine the grid; the
+wave is averaged over a fine pixel there, and the pixel next to it may be wrong by a tenth of the beam. No
+retrieval could undo that: of a jump the wave tells only what is left of it after whole turns. Surfaces of
+layers are not so flat. A ray along one that is rough meets its heights one after another, so that over many
+of its bumps the length within the layer is the mean over the distribution of heights: line integrals are
+smoothed along z by `roughness_um`, a normal distribution's standard deviation, before the wave is made.
+Curved surfaces are smoothed with the flat ones; volumes stay.
 """
 
 import math
@@ -17,7 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
+from scipy import fft, ndimage
 
 from xctpipe.errors import BadRecipe
 from xctpipe.phantom.acquisition import Acquisition
@@ -42,6 +48,8 @@ _FRINGE_PX = 3.0
 # fine pixels beyond the reach of the finest fringe, where the sharp end of the band of frequencies rings
 _GUARD_PX = 12
 _FARTHEST_PX = 512
+_BLUR_SIGMAS = 4.0
+FWHM_PER_SIGMA = math.sqrt(8 * math.log(2))
 
 
 def wavelength_um(energy_kev: float) -> float:
@@ -128,7 +136,8 @@ def _window(n: int, taper_px: int) -> FloatArray:
 class FineGrid:
     """How a scan is sampled for propagation: fine columns per pixel, margins, and the product lambda z.
 
-    `margin_px` is in pixels of the detector, `taper_px` in fine columns.
+    `margin_px` is in pixels of the detector, `taper_px` in fine columns, `rough_px` in fine rows;
+    `blur_px` is the standard deviation of the detector's blur in its pixels.
     """
 
     factor: int
@@ -136,24 +145,39 @@ class FineGrid:
     taper_px: int
     pixel_um: float
     fresnel_um2: float
+    rough_px: float = 0.0
+    blur_px: float = 0.0
 
     def intensity(self, attenuation: DoubleArray, *, retardation_rad: DoubleArray) -> DoubleArray:
         """Intensity in detector pixels without the margins; the arguments are on the fine grid with them.
 
         They have `factor` columns and `factor * ROWS_PER_COL * SUB_ROWS` rows for each pixel.
         """
-        cols, rows = self.factor, self.factor * ROWS_PER_COL
+        cols, rows, sub_rows = self.factor, self.factor * ROWS_PER_COL, SUB_ROWS
+        if self.rough_px:
+            sub_rows = 1
+            attenuation, retardation_rad = (self._roughened(each) for each in (attenuation, retardation_rad))
         fine = propagated(
-            wave_behind(attenuation, retardation_rad=retardation_rad, sub_rows=SUB_ROWS),
+            wave_behind(attenuation, retardation_rad=retardation_rad, sub_rows=sub_rows),
             pixel_um=(self.pixel_um / rows, self.pixel_um / cols),
             fresnel_um2=self.fresnel_um2,
             taper_px=(self.taper_px * ROWS_PER_COL, self.taper_px),
         )
+        if self.blur_px:
+            # before pixels take their means: fringes are finer than they are, and would be aliased
+            fine, rows = fine.reshape(-1, ROWS_PER_COL, fine.shape[1]).mean(axis=1), cols
+            fine = ndimage.gaussian_filter(fine, self.blur_px * cols, mode="nearest", truncate=_BLUR_SIGMAS)
         m = self.margin_px
         height, width = fine.shape[0] // rows - 2 * m, fine.shape[1] // cols - 2 * m
         inner = fine[m * rows : (m + height) * rows, m * cols : (m + width) * cols]
         means: DoubleArray = inner.reshape(height, rows, width, cols).mean(axis=(1, 3), dtype=np.float64)
         return means
+
+    def _roughened(self, integrals: DoubleArray) -> DoubleArray:
+        """Line integrals on fine rows, which are finer than the roughness, smoothed along z by it."""
+        means = integrals.reshape(-1, SUB_ROWS, integrals.shape[1]).mean(axis=1)
+        smooth: DoubleArray = ndimage.gaussian_filter1d(means, self.rough_px, axis=0, mode="nearest")
+        return smooth
 
 
 def fine_grid(sample: Sample, *, acquisition: Acquisition) -> FineGrid:
@@ -183,8 +207,9 @@ def fine_grid(sample: Sample, *, acquisition: Acquisition) -> FineGrid:
             f"the limit is {_FARTHEST_PX}; give a shorter distance"
         )
     taper = max(16, math.ceil(8 * fringe_um / fine_um))
-    margin = math.ceil((reach + _GUARD_PX + taper) / factor)
-    return FineGrid(factor, margin, taper, a.pixel_um, fresnel_um2)
+    rough, blur = a.roughness_um / fine_um, a.blur_fwhm_px / FWHM_PER_SIGMA
+    margin = math.ceil((reach + _GUARD_PX + taper + 4 * rough) / factor + _BLUR_SIGMAS * blur)
+    return FineGrid(factor, margin, taper, a.pixel_um, fresnel_um2, rough * ROWS_PER_COL, blur)
 
 
 def _for_phase(table: ShapeTable, *, acquisition: Acquisition) -> int:

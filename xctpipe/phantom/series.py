@@ -66,6 +66,8 @@ _MOST = 20_000
 _CONTROL_STEPS = 4
 _MAX_TURN_DEG = 0.3
 _GAPS_S = 40.0
+_ROUGHNESS_UM = 1.0
+"""Of surfaces, where the light goes a distance: perfectly flat layers would show none of their fringes."""
 # of which the radius can be asked for
 _BUBBLES = {"plating": "bubble-3", "stripping": "bubble-4", "control": "bubble-3"}
 # NaK height, place of the interface below the middle of the view (mm; heights of the view)
@@ -190,7 +192,9 @@ def _acquisition(
     if perfect:
         # the axis stays where it is, so that the same part of the cell is seen
         real = with_changes(demo.perfect_acquisition(plain), center_px=real.center_px)
-    return with_changes(real, **changes)
+    seen = with_changes(real, **changes)
+    rough = bool(seen.distance_mm) and "roughness_um" not in changes
+    return with_changes(seen, roughness_um=_ROUGHNESS_UM) if rough else seen
 
 
 @dataclass(frozen=True)
