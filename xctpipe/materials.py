@@ -28,6 +28,16 @@ def attenuation_cm1(formula: str, *, density_g_cm3: float, energy_kev: float) ->
         raise BadRecipe(f"{formula!r} is no chemical formula; write it as in C19H12O3") from err
 
 
+def refraction(formula: str, *, density_g_cm3: float, energy_kev: float) -> float:
+    """Decrement of the refractive index of a material [1]_; parameters as for `attenuation_cm1`.
+
+    References
+    ----------
+    .. [1] Chantler, J. Phys. Chem. Ref. Data 29, 597 (2000), doi:10.1063/1.1321055
+    """
+    return float(xraydb.xray_delta_beta(formula, density_g_cm3, energy_kev * 1e3)[0])
+
+
 NASICON = "Na3Zr2Si2PO12"
 ALUMINIUM_G_CM3 = 2.70
 SODIUM_G_CM3 = 0.968
@@ -74,3 +84,25 @@ def aluminium_cm1(energy_kev: float) -> float:
 def sodium_cm1(energy_kev: float) -> float:
     """Linear attenuation of solid sodium."""
     return attenuation_cm1("Na", density_g_cm3=SODIUM_G_CM3, energy_kev=energy_kev)
+
+
+def nasicon_refraction(energy_kev: float, *, density_g_cm3: float = 3.27) -> float:
+    """Decrement of the refractive index of Na3Zr2Si2PO12."""
+    return refraction(NASICON, density_g_cm3=density_g_cm3, energy_kev=energy_kev)
+
+
+def nak_refraction(energy_kev: float, *, k_wtpct: float) -> float:
+    """Decrement of the refractive index of liquid NaK, whose density is that of `nak_cm1`."""
+    share, density = k_wtpct / 100, nak_density_g_cm3(k_wtpct)
+    parts = (("K", share), ("Na", 1 - share))
+    return sum(w * refraction(name, density_g_cm3=density, energy_kev=energy_kev) for name, w in parts)
+
+
+def aluminium_refraction(energy_kev: float) -> float:
+    """Decrement of the refractive index of aluminium."""
+    return refraction("Al", density_g_cm3=ALUMINIUM_G_CM3, energy_kev=energy_kev)
+
+
+def sodium_refraction(energy_kev: float) -> float:
+    """Decrement of the refractive index of solid sodium."""
+    return refraction("Na", density_g_cm3=SODIUM_G_CM3, energy_kev=energy_kev)

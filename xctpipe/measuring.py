@@ -37,6 +37,8 @@ from xctpipe.tables import update_table
 log = logging.getLogger(__name__)
 
 _BYTES_PER_VOXEL = 40
+_RETRIEVED_FRAC = 0.04
+"""Standard error of contrasts after phase retrieval, whose linear theory thin faces along the beam leave."""
 _PERCOLATION_COLUMNS = ("percolates", "objects", "bottleneck_um", "path_um", "tortuosity")
 
 
@@ -77,6 +79,7 @@ def context_of(ground: Ground, inventory: Inventory, recipe: Recipe) -> Context:
         wide_px=1.5 * chosen.mask_px,
         gap_px=1.5 * chosen.mask_px + 0.5,
         ring_px=chosen.ring_px,
+        calibration_frac=_RETRIEVED_FRAC if ground.scene.tail_px else Context.calibration_frac,
         first_row=first_row_of(ground),
     )
 

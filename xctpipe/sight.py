@@ -1,6 +1,7 @@
 """What a volume shows, before any of it is labelled: the level to work on, and its scene."""
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xctpipe import volume
+from xctpipe.correct.phase import retrieval_length_um
 from xctpipe.errors import BadRecipe
 from xctpipe.ground import Ground, view_of
-from xctpipe.materials import aluminium_cm1, nak_cm1, nasicon_cm1, sodium_cm1
+from xctpipe.materials import (
+    aluminium_cm1,
+    aluminium_refraction,
+    nak_cm1,
+    nak_refraction,
+    nasicon_cm1,
+    nasicon_refraction,
+    sodium_cm1,
+    sodium_refraction,
+)
 from xctpipe.plan import BASE_BYTES
 from xctpipe.recipe import Recipe
-from xctpipe.scan import FloatArray
+from xctpipe.scan import DoubleArray, FloatArray
 from xctpipe.segment.bulk import choose_level
+from xctpipe.segment.expected import expected
 from xctpipe.segment.geometry import find_scene
 from xctpipe.segment.layers import profile
-from xctpipe.segment.scene import Level, Scene, Surface
+from xctpipe.segment.scene import COLLECTOR_FACE, COUNTER_FACE, INTERFACE, Level, Scene, Surface
+from xctpipe.segment.tails import left_frac
+from xctpipe.segment.view import whole_box
 from xctpipe.settings import Cell
 
 log = logging.getLogger(__name__)
@@ -33,6 +47,12 @@ EDGE = "edge.ome.zarr"
 """Name of the volume without phase retrieval, beside that with it."""
 _NOISE_PX = 96
 _ERROR_FRAC = 0.05
+_WILD_FRAC = 0.15
+"""Of the attenuation of NASICON: by how much a fringe differs at least from what is retrieved from it."""
+_NEAR_ROWS = 4
+"""Rows of fringes read what their layer does, if that is no further away than this."""
+_ROUNDS = 2
+"""Of tails and scenes, each found with the other known."""
 
 
 def materials_of(recipe: Recipe) -> tuple[float, float]:
@@ -63,22 +83,117 @@ def see(path: Path, *, recipe: Recipe, memory_bytes: int = 8 * 10**9) -> Ground:
     coarse, factor = _in_memory(path, level, most=most)
     axis, radius = view_of(path, level=level)
     energy = recipe.raw.energy_kev
-    spec = volume.read_spec(path)
-    scene = find_scene(
-        coarse,
-        voxel_um=spec.pixel_um * 2**level * factor,
-        mu_solid_cm1=solid,
-        mu_liquid_cm1=liquid,
-        mu_collector_cm1=aluminium_cm1(energy),
-        mu_counter_cm1=sodium_cm1(energy),
-        axis_px=_coarser(axis, factor),
-        view_px=radius / factor,
-        up=(recipe.cell or Cell()).up,
-        profile_cm1=_sharp_profile(path, level, coarse=(coarse.shape, most), axis_px=axis, view_px=radius),
-    )
+    voxel_um = volume.read_spec(path).pixel_um * 2**level * factor
+    sharp = _sharp_profile(path, level, coarse=(coarse.shape, most), axis_px=axis, view_px=radius)
+    noise = 0.0
+    if sharp is not None:
+        noise = _row_noise(sharp)
+        retrieved = profile(coarse, axis_px=_coarser(axis, factor), view_px=radius / factor)
+        sharp = without_fringes(sharp, retrieved_cm1=retrieved, mu_cm1=(solid, liquid))
+
+    def scene_of(array: FloatArray) -> Scene:
+        return find_scene(
+            array,
+            voxel_um=voxel_um,
+            mu_solid_cm1=solid,
+            mu_liquid_cm1=liquid,
+            mu_collector_cm1=aluminium_cm1(energy),
+            mu_counter_cm1=sodium_cm1(energy),
+            axis_px=_coarser(axis, factor),
+            view_px=radius / factor,
+            up=(recipe.cell or Cell()).up,
+            profile_cm1=sharp,
+            profile_noise_cm1=noise,
+        )
+
+    length, fracs = left_of_faces(recipe)
+    scene = with_tails(coarse, scene_of=scene_of, fracs=fracs, length_px=length / voxel_um)
     if factor > 1:
         scene = finer(scene, factor=factor, shape=shapes[level], axis_px=axis, view_px=radius)
     return Ground(path, level, scene)
+
+
+def left_of_faces(recipe: Recipe) -> tuple[float, dict[str, float]]:
+    """Length (um) that phase retrieval of the volume averages over, 0 without, and what it leaves by face."""
+    energy, cell = recipe.raw.energy_kev, recipe.cell or Cell()
+    if recipe.phase is None or recipe.raw.distance_mm is None:
+        return 0.0, {}
+    ratio = recipe.phase.delta_beta
+    length = retrieval_length_um(delta_beta=ratio, energy_kev=energy, distance_mm=recipe.raw.distance_mm)
+    solid, liquid = materials_of(recipe)
+    nak = nak_refraction(energy, k_wtpct=cell.nak_k_wtpct), liquid
+    nasicon = nasicon_refraction(energy, density_g_cm3=cell.nasicon_density_g_cm3), solid
+    aluminium = aluminium_refraction(energy), aluminium_cm1(energy)
+    sodium = sodium_refraction(energy), sodium_cm1(energy)
+    faces = {INTERFACE: (nak, nasicon), COUNTER_FACE: (sodium, nasicon), COLLECTOR_FACE: (nak, aluminium)}
+    fracs = {
+        name: left_frac((a[0], b[0]), mu_cm1=(a[1], b[1]), energy_kev=energy, delta_beta=ratio)
+        for name, (a, b) in faces.items()
+    }
+    return length, fracs
+
+
+def with_tails(
+    array: FloatArray,
+    *,
+    scene_of: Callable[[FloatArray], Scene],
+    fracs: Mapping[str, float],
+    length_px: float,
+) -> Scene:
+    """Scene of an array, with what phase retrieval left of its faces, which is taken off to find it.
+
+    Parameters
+    ----------
+    scene_of : finds the scene of an array.
+    fracs : by face, the share of its step that is left blurred.
+    length_px : that retrieval averaged over; 0 without it.
+    """
+    scene = scene_of(array)
+    if not length_px:
+        return scene
+    for _ in range(_ROUNDS):
+        plain = replace(scene, tail_fracs={}, tail_px=0.0)
+        left = expected(replace(plain, tail_fracs=fracs, tail_px=length_px), whole_box(plain))
+        left -= expected(plain, whole_box(plain))
+        scene = replace(scene_of(array - left), tail_fracs=fracs, tail_px=length_px)
+    said = ", ".join(f"{fracs[name]:.2f} ({name})" for name in sorted(scene.surfaces))
+    note = f"phase retrieval left over {length_px:.1f} voxels these shares of the steps at faces: {said}"
+    return replace(scene, notes=(*scene.notes, note))
+
+
+def _row_noise(profile_cm1: DoubleArray) -> float:
+    """Standard error of the level of a row, from how rows differ from those beside them."""
+    bends = profile_cm1[:-2] - 2 * profile_cm1[1:-1] + profile_cm1[2:]
+    bends = np.abs(bends[np.isfinite(bends)])
+    return float(1.4826 * np.median(bends) / np.sqrt(6.0)) if bends.size else 0.0
+
+
+def without_fringes(
+    edge_cm1: DoubleArray, *, retrieved_cm1: DoubleArray, mu_cm1: tuple[float, float]
+) -> DoubleArray:
+    """Grey levels of rows, those of fringes beside a face replaced by what their layer reads next to them.
+
+    Fringes are rows that read other than after phase retrieval, and their neighbours. Retrieval says which
+    side of the face they are on, and roughly what they read where a layer is nothing but fringes.
+
+    Parameters
+    ----------
+    edge_cm1, retrieved_cm1 : (z,) without and with phase retrieval.
+    mu_cm1 : of NASICON and NaK.
+    """
+    wild = np.abs(edge_cm1 - retrieved_cm1) > _WILD_FRAC * mu_cm1[0]
+    wild |= np.r_[wild[1:], False] | np.r_[False, wild[:-1]]
+    solid, out = retrieved_cm1 > sum(mu_cm1) / 2, edge_cm1.copy()
+    parts = np.cumsum(np.r_[False, solid[1:] != solid[:-1]])
+    for part in np.unique(parts[wild]):
+        rows = np.flatnonzero(parts == part)
+        here, calm = rows[wild[rows]], rows[~wild[rows]]
+        out[here] = retrieved_cm1[here]
+        if len(calm):
+            away = np.abs(here[:, None] - calm)
+            near = away.min(axis=1) <= _NEAR_ROWS
+            out[here[near]] = edge_cm1[calm[away.argmin(axis=1)[near]]]
+    return out
 
 
 def _sharp_profile(
@@ -187,6 +302,7 @@ def finer(
         solid=scene.solid and level(scene.solid),
         liquid=scene.liquid and level(scene.liquid),
         blur_px=scene.blur_px * factor,
+        tail_px=scene.tail_px * factor,
         other_levels={host: level(each) for host, each in scene.other_levels.items()},
     )
 

@@ -54,7 +54,7 @@ def middles(region: Region) -> Whole:
     sheets = sheets_of(region)
     if sheets is None:
         return out
-    good = np.isfinite(sheets.central) & (sheets.opening_px >= _NARROWEST_PX * region.context.metal_frac)
+    good = np.isfinite(sheets.central) & (sheets.opening_px >= _NARROWEST_PX * region.context.metal_seen_frac)
     slot = np.searchsorted(region.ids, sheets.owner[good])
     opening, area = sheets.opening_px[good], sheets.area_px[good]
     bins = np.minimum(opening * _PER_PX, _BINS - 1).astype(np.int64)
@@ -104,7 +104,7 @@ def middle_frac(got: Gathered, context: Context) -> tuple[DoubleArray, DoubleArr
     error = np.hypot(_with_background(noise, got, context) / apart, slope * _BLUR_ERROR_PX)
     known = (total > _LEAST_WIDE * got.fraction("middle_area")) & np.isfinite(mean)
     with np.errstate(invalid="ignore"):
-        known &= (mean > context.metal_frac - _STRANGE * error) & (mean < 1 + _STRANGE * error)
+        known &= (mean > context.metal_seen_frac - _STRANGE * error) & (mean < 1 + _STRANGE * error)
     return np.where(known, mean, np.nan), np.where(known, error, np.nan)
 
 
@@ -112,7 +112,7 @@ def _between(
     middle: DoubleArray, area: DoubleArray, along: DoubleArray, blur: float, context: Context
 ) -> tuple[DoubleArray, DoubleArray]:
     """Share that is missing, on a scale where void is 1 and metal `metal_frac`; and its scale, at most 1."""
-    metal = context.metal_frac
+    metal = context.metal_seen_frac
     void, filled = (a * erf(along / a / (2 * np.sqrt(2) * blur)) for a in (1.0, metal))
     apart = void - filled
     weight = (apart**2 * area).sum(axis=1)
@@ -126,7 +126,8 @@ def _between(
 def fill_significance(got: Gathered, context: Context) -> DoubleArray:
     """How surely a crack is void (positive) or metal (negative): standard deviations from halfway between.
 
-    (f - (1 + f_metal) / 2) / sigma with f_metal = 1 - mu_NaK / mu_NASICON, f from the middle of the sheet and
+    (f - (1 + f_metal) / 2) / sigma with f_metal = 1 - mu_NaK / mu_NASICON (less what phase retrieval left
+    beside the crack, `Context.metal_seen_frac`), f from the middle of the sheet and
     the known blur (`middle_frac`), or, of cracks too wide for that, the mean of (expected - grey) /
     mu_NASICON over voxels 2 voxels and more within the mask, less the ring's background. NaN where less than
     a tenth of the crack's area is 2.25 voxels wide. sigma holds noise, the background, the calibration and
@@ -139,7 +140,7 @@ def fill_significance(got: Gathered, context: Context) -> DoubleArray:
     known = np.isfinite(middle)
     mean = np.where(known, middle, np.where(wide, core, np.nan))
     error = np.where(known, middle_error, core_error)
-    return np.asarray((mean - (1 + context.metal_frac) / 2) / error)
+    return np.asarray((mean - (1 + context.metal_seen_frac) / 2) / error)
 
 
 @measurement(kinds=CRACKS, gathers=(cores, middles, deficits))

@@ -103,6 +103,16 @@ class Context:
         solid, liquid = self.scene.solid, self.scene.liquid
         return 1.0 if solid is None or liquid is None else 1 - liquid.mu_cm1 / solid.mu_cm1
 
+    @property
+    def left_frac(self) -> float:
+        """Share of metal in NASICON that phase retrieval left blurred: that of the interface; 0 without."""
+        return max(self.scene.tail_fracs.get(INTERFACE, 0.0), 0.0)
+
+    @property
+    def metal_seen_frac(self) -> float:
+        """`metal_frac` of what is seen in a thin opening: half of what is left blurred lies beside it."""
+        return self.metal_frac * (1 - self.left_frac / 2)
+
 
 @dataclass(frozen=True, eq=False)
 class Patch:

@@ -8,6 +8,7 @@ from xctpipe.measure.regions import ALL, CHIPS, CRACKS, VOIDS, Context, Region
 from xctpipe.measure.registry import FIXED, Gathered, Whole, gather, measurement
 from xctpipe.measure.shells import shell_sums, shell_volumes
 from xctpipe.measure.surfaces import chords, crofton_area_px
+from xctpipe.measure.tails import left_blurred
 from xctpipe.measure.uncertainty import noise_of_sum, offset_noise
 from xctpipe.scan import DoubleArray, FloatArray
 from xctpipe.segment.scene import OUTSIDE
@@ -36,9 +37,10 @@ def counts(region: Region) -> Whole:
 
 
 _SUMS = ("mask_sum", "mask_voxels", "mask_caught", "wide_sum", "wide_voxels", "wide_caught", "caught")
+_TAILS = ("mask_tail", "wide_tail", "ring_tail")
 
 
-@gather(columns=(*_SUMS, "ring_sum", "ring_voxels"))
+@gather(columns=(*_SUMS, "ring_sum", "ring_voxels", *_TAILS))
 def deficits(region: Region) -> Whole:
     """Missing attenuation within the mask, a wider one and the ring; what the masks catch of it."""
     context, d = region.context, np.sqrt(region.d2)
@@ -65,6 +67,7 @@ def deficits(region: Region) -> Whole:
         region.fixed(smooth, everywhere),
         region.fixed(calm, ring),
         region.counts(ring),
+        *(region.fixed(left_blurred(region), where) for where in (mask, wide, ring)),
     ]
     return np.stack(sums, axis=1)
 
@@ -101,7 +104,21 @@ def missing_px(got: Gathered, context: Context, *, which: str = "mask") -> Doubl
     plain = got.fraction(f"{which}_sum") - got[f"{which}_voxels"] * background
     # objects cut by the view or the ends of the volume keep what is within
     kept = got.fraction(f"{which}_caught") / np.maximum(got.fraction("caught"), 1 / FIXED)
-    return np.asarray(plain / np.clip(kept, 0.5, 1.0))
+    return np.asarray(plain / np.clip(_with_tails(kept, got, context, which=which), 0.5, 1.0))
+
+
+def _with_tails(kept: DoubleArray, got: Gathered, context: Context, *, which: str = "mask") -> DoubleArray:
+    """Share that a mask keeps of an object, of which phase retrieval left a part blurred.
+
+    That part reaches into the ring as well, whose mean is taken off.
+    """
+    frac = context.left_frac
+    if not frac:
+        return kept
+    ring = got.fraction("ring_tail") / np.maximum(got["ring_voxels"], 1)
+    far = (got.fraction(f"{which}_tail") - got[f"{which}_voxels"] * ring) / np.maximum(got["voxels"], 1)
+    metal = context.objects.kinds == "crack_filled"
+    return np.where(metal, (1 - frac) * kept + frac * far, kept)
 
 
 def void_px(got: Gathered, context: Context) -> tuple[DoubleArray, DoubleArray]:
@@ -146,7 +163,10 @@ def fill_factor(context: Context) -> tuple[DoubleArray, DoubleArray]:
     low = np.ones(len(context.objects.ids))
     metal, kinds, fills = 1 / context.metal_frac, context.objects.kinds, context.fills
     void = np.zeros(len(low), np.bool_) if fills is None else fills == "void"
-    return np.where(kinds == "crack_filled", metal, low), np.where(np.isin(kinds, CRACKS) & ~void, metal, low)
+    # what retrieval left blurred of metal is made up for where it is known to be metal
+    high = np.where(np.isin(kinds, CRACKS) & ~void, 1 / context.metal_seen_frac, low)
+    filled = kinds == "crack_filled"
+    return np.where(filled, metal, low), np.where(filled, metal, high)
 
 
 def _volumes_um3(got: Gathered, context: Context) -> tuple[DoubleArray, DoubleArray]:

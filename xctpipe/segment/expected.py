@@ -25,6 +25,7 @@ from xctpipe.segment.scene import (
     Level,
     Scene,
 )
+from xctpipe.segment.tails import tail_table
 from xctpipe.segment.view import Box, from_axis, grey_map, plane
 
 _FACES = ((COLLECTOR_FACE, COLLECTOR, LIQUID), (INTERFACE, LIQUID, SOLID), (COUNTER_FACE, SOLID, COUNTER))
@@ -44,8 +45,9 @@ class _Stack:
 def expected(scene: Scene, box: Box) -> FloatArray:
     """Grey values of an undisturbed cell in a box.
 
-    Host levels with their offsets; at each face a step of the profile that the scan has (`edge.py`), at the
-    height that `Surface.used_px` says. 0 beyond the view.
+    Host levels with their offsets; at each face a step of the profile that the scan has (`edge.py`), with
+    what phase retrieval left of it (`tails.py`), at the height that `Surface.used_px` says. 0 beyond the
+    view.
 
     Parameters
     ----------
@@ -205,7 +207,16 @@ def _tables(scene: Scene, stack: _Stack) -> FloatArray:
         table = edge_table(edge, contrast_cm1=abs(high - low))
         tables.append(table if high >= low else 1 - table[::-1])
     length = len(edge_table(edge, contrast_cm1=0.0))
-    return np.stack(tables) if tables else np.empty((0, length), np.float32)
+    if not tables:
+        return np.empty((0, length), np.float32)
+    if not scene.tail_px:
+        return np.stack(tables)
+    tail = tail_table(scene.tail_px, blur_px=scene.blur_px)
+    more = max(len(tail) - length, 0) // 2
+    wide = [np.pad(table, more, mode="edge") for table in tables]
+    longer = np.pad(tail, (len(wide[0]) - len(tail)) // 2)
+    fracs = [scene.tail_fracs.get(name, 0.0) for name in stack.names]
+    return np.stack([each + np.float32(frac) * longer for each, frac in zip(wide, fracs, strict=True)])
 
 
 def _outside(scene: Scene, box: Box) -> NDArray[np.bool_]:
@@ -225,7 +236,7 @@ def _fill(out, z0, grey, heights, tables, outside):  # type: ignore[no-untyped-d
                 value = grey[0, y, x]
                 for f in range(n):
                     share = look_up(tables[f], z - heights[f, y, x])
-                    if share > 0:
+                    if share != 0:
                         value += share * (grey[f + 1, y, x] - grey[f, y, x])
                 out[k, y, x] = np.float32(0) if outside[y, x] else np.float32(value)
 

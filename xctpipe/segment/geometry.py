@@ -64,6 +64,7 @@ def find_scene(  # noqa: PLR0913 - what is known of a cell and of a scan
     view_px: float,
     up: Up | None = None,
     profile_cm1: DoubleArray | None = None,
+    profile_noise_cm1: float = 0.0,
 ) -> Scene:
     """Find layers, faces, levels and noise of a volume.
 
@@ -77,6 +78,7 @@ def find_scene(  # noqa: PLR0913 - what is known of a cell and of a scan
     view_px : radius of the view that all angles see.
     up : electrode at low z; None: found, as `Scene.notes` says how surely.
     profile_cm1 : (z,) grey level of each row, by which layers are told apart; absent: that of the volume.
+    profile_noise_cm1 : its standard error, where it may matter.
 
     Raises
     ------
@@ -88,7 +90,7 @@ def find_scene(  # noqa: PLR0913 - what is known of a cell and of a scan
     mu[BEHIND] = mu_collector_cm1
     if profile_cm1 is None:
         profile_cm1 = profile(volume, axis_px=axis_px, view_px=view_px)
-    layers = find_layers(profile_cm1, mu_cm1=mu, voxel_um=voxel_um, up=up)
+    layers = find_layers(profile_cm1, mu_cm1=mu, voxel_um=voxel_um, up=up, noise_cm1=profile_noise_cm1)
     work = _Work(volume, place, layers, mu)
     rough = {name: work.rough(name) for name in _FACES if work.shows(name)}
     levels = work.levels(rough)

@@ -74,7 +74,12 @@ def profile(volume: FloatArray, *, axis_px: tuple[float, float], view_px: float)
 
 
 def find_layers(
-    profile_cm1: DoubleArray, *, mu_cm1: Mapping[int, float], voxel_um: float, up: Up | None
+    profile_cm1: DoubleArray,
+    *,
+    mu_cm1: Mapping[int, float],
+    voxel_um: float,
+    up: Up | None,
+    noise_cm1: float = 0.0,
 ) -> Layers:
     """Find the layers of a profile along z.
 
@@ -84,6 +89,7 @@ def find_layers(
     mu_cm1 : attenuation of each of `STACK`.
     voxel_um : height of a row.
     up : electrode at low z; None: found.
+    noise_cm1 : standard error of a row's level, where it is more than materials may differ from tables.
 
     Raises
     ------
@@ -91,7 +97,8 @@ def find_layers(
         If neither NASICON nor NaK is there.
     """
     ways: tuple[Up, ...] = ("nak", "na") if up is None else (up,)
-    found = {way: _best(profile_cm1, mu_cm1, way=way, voxel_um=voxel_um) for way in ways}
+    how: dict[str, float] = {"voxel_um": voxel_um, "noise_cm1": noise_cm1}
+    found = {way: _best(profile_cm1, mu_cm1, way=way, **how) for way in ways}
     cost, states = min(found.values(), key=lambda pair: pair[0])
     n_known = int(np.isfinite(profile_cm1).sum())
     rows = _runs(states)
@@ -107,13 +114,15 @@ def find_layers(
 
 
 def _best(
-    profile_cm1: DoubleArray, mu_cm1: Mapping[int, float], *, way: Up, voxel_um: float
+    profile_cm1: DoubleArray, mu_cm1: Mapping[int, float], *, way: Up, voxel_um: float, noise_cm1: float
 ) -> tuple[float, IntArray]:
     """Cheapest rows of all layers in one order, over all offsets that light layers may share."""
     order = np.array(STACK if way == "nak" else STACK[::-1], dtype=np.int64)
     mu, liquid = np.array([mu_cm1[k] for k in order]), mu_cm1[LIQUID]
     light = order != SOLID
     tolerance = np.where(light, _LIGHT_TOLERANCE * liquid, _SOLID_TOLERANCE * mu_cm1[SOLID])
+    if noise_cm1:
+        tolerance = np.hypot(tolerance, noise_cm1)
     best_cost, best = np.inf, order
     for offset in _OFFSETS:
         away = (profile_cm1[:, None] - mu - np.where(light, offset * liquid, 0.0)) / tolerance

@@ -91,6 +91,10 @@ class Scene:
     """Parts of a row within each of which attenuation is averaged (`edge.py`)."""
     other_levels: Mapping[int, Level] = field(default_factory=dict)
     """Levels of the hosts that are neither NASICON nor NaK; their `mu_cm1` are from tables too."""
+    tail_fracs: Mapping[str, float] = field(default_factory=dict)
+    """By face, the share of its step that phase retrieval left blurred (`tails.py`)."""
+    tail_px: float = 0.0
+    """Length over which it did, 0 without retrieval."""
 
     @property
     def side(self) -> int:
