@@ -149,6 +149,8 @@ def write_recipe(folder: Path, series: Series, *, scans: Sequence[str], layout: 
         raw["distance_mm"] = a.distance_mm
         # cracks are looked for: NASICON against a void
         table["phase"] = {"delta_beta": round(_delta_beta("nasicon", first.sample.energy_kev), 1)}
+        # retrieval makes much of what flats that do not fit leave over many rows
+        table["flat_field"] = {"dynamic": True}
     if series.cycler:
         table["cell"] = {"electrode_area_cm2": round(series.electrode_area_cm2, 9)}
         table["cycler"] = {"file": "cycler.mpt", "time_zone": "UTC"}
