@@ -28,7 +28,7 @@ def mean_without_zingers(frames: Frames) -> FloatArray:
     most = np.full(base.shape, -np.inf, np.float32)
     for first in range(0, n, _AT_ONCE):
         _add_up(frames.read(frames=(first, min(first + _AT_ONCE, n))), base, total, squares, most)
-    mean = np.empty_like(base)
+    mean: FloatArray = np.empty_like(base)
     for first in range(0, len(base), _ROWS):
         rows = slice(first, first + _ROWS)
         mean[rows] = base[rows] + _middle(total[rows], squares[rows], most[rows], n=n, base=base[rows])
