@@ -1,6 +1,7 @@
 """Voids that lie on the interface, in made-up residuals: found wherever it lies, nothing invented."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -27,13 +28,15 @@ def layers(phase: float) -> tuple[Floats, NDArray[np.uint8]]:
     return above.astype(np.float32), np.where(above > 0, LIQUID, SOLID).astype(np.uint8)
 
 
-def caps(phase: float, fine: int = 3) -> tuple[Floats, Mask]:
+def caps(
+    phase: float, middles: Sequence[tuple[float, float]] = MIDDLES, *, fine: int = 3
+) -> tuple[Floats, Mask]:
     """What caps of balls on the interface miss, blurred, and their true voxels."""
     ball = (BASE_PX**2 + HEIGHT_PX**2) / (2 * HEIGHT_PX)
     z = (np.arange(SHAPE[0] * fine) + 0.5) / fine - 0.5 - ROWS_BELOW + phase
     y, x = ((np.arange(n * fine) + 0.5) / fine - 0.5 for n in SHAPE[1:])
     body = np.zeros([n * fine for n in SHAPE], np.float32)
-    for b, a in MIDDLES:
+    for b, a in middles:
         square = (z[:, None, None] - HEIGHT_PX + ball) ** 2 + (y[:, None] - b) ** 2 + (x - a) ** 2
         body[(square < ball**2) & (z[:, None, None] > 0)] = 1
     z0, y0, x0 = SHAPE
@@ -52,7 +55,7 @@ def noise(seed: int) -> Floats:
 def voids(residual: Floats, above: Floats, hosts: NDArray[np.uint8]) -> tuple[Mask, int]:
     """Voids that hold a sure voxel, and how many they are."""
     spread = lying.noise_of_columns([noise(0)], [np.full(SHAPE, LIQUID, np.uint8)])
-    low, high = max(0.12 * MU, 2.5 * spread), max(0.25 * MU, 4.6 * spread)
+    low, high = max(0.12 * MU, 2.5 * spread), max(0.25 * MU, 4.8 * spread)
     void, sure = lying.voids(residual, above, hosts, contrast_cm1=MU, low_cm1=low, high_cm1=high)
     labels, n = ndimage.label(void, np.ones((3, 3, 3)))
     keep = np.bincount(labels.ravel(), weights=sure.ravel(), minlength=n + 1) > 0
@@ -77,6 +80,24 @@ def test_without_noise_the_outline_is_that_of_the_void() -> None:
         missing, truth = caps(phase)
         found, _ = voids(missing, above, hosts)
         assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) >= 0.9
+
+
+@pytest.mark.parametrize("turn_deg", [0, 30, 45, 90, 135])
+@pytest.mark.parametrize("phase", [0.2, 0.6])
+def test_voids_two_and_a_half_voxels_apart_are_two(phase: float, turn_deg: float) -> None:
+    above, hosts = layers(phase)
+    away, turn = BASE_PX + 1.25, math.radians(turn_deg)
+    ends = [(47.5 + s * away * math.sin(turn), 47.5 + s * away * math.cos(turn)) for s in (-1, 1)]
+    for seed in (1, 2):
+        assert voids(caps(phase, ends)[0] + noise(seed), above, hosts)[1] == 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_long_void_is_one(seed: int) -> None:
+    above, hosts = layers(0.4)
+    row = [(47.5, x) for x in range(34, 62, 3)]
+    of_noise = voids(noise(seed), above, hosts)[1]
+    assert voids(caps(0.4, row)[0] + noise(seed), above, hosts)[1] == 1 + of_noise
 
 
 @pytest.mark.parametrize("seed", range(3))

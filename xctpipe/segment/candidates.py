@@ -45,7 +45,7 @@ _LEAST_NULL_SIGMAS = 1.0
 thresholds are taken from."""
 _LIQUID_WIDTHS_PX = (1.0, 1.5, 2.0, 3.0, 4.0)
 _LIQUID_SIGMAS, _LIQUID_LOW_FRAC, _LIQUID_SEED_FRAC, _LIQUID_SEED_SIGMAS = 4.5, 0.45, 0.55, 6.0
-_LYING_FRACS, _LYING_SIGMAS = (0.12, 0.25), (2.5, 4.6)
+_LYING_FRACS, _LYING_SIGMAS = (0.12, 0.25), (2.5, 4.8)
 _EDGE_FRAC = 0.4
 ROUND_PX, _ROUND_REACH_PX = 2.5, 5
 """Wide bodies in NaK, of a radius from about 5 voxels, are drawn by a mean this wide."""
