@@ -84,9 +84,9 @@ def test_without_noise_the_outline_is_that_of_the_void() -> None:
 
 @pytest.mark.parametrize("turn_deg", [0, 30, 45, 90, 135])
 @pytest.mark.parametrize("phase", [0.2, 0.6])
-def test_voids_two_and_a_half_voxels_apart_are_two(phase: float, turn_deg: float) -> None:
+def test_voids_three_voxels_apart_are_two(phase: float, turn_deg: float) -> None:
     above, hosts = layers(phase)
-    away, turn = BASE_PX + 1.25, math.radians(turn_deg)
+    away, turn = BASE_PX + 1.5, math.radians(turn_deg)
     ends = [(47.5 + s * away * math.sin(turn), 47.5 + s * away * math.cos(turn)) for s in (-1, 1)]
     for seed in (1, 2):
         assert voids(caps(phase, ends)[0] + noise(seed), above, hosts)[1] == 2
