@@ -53,9 +53,9 @@ NEAR_PX = 5
 """Columns as near as this belong to the same void."""
 SIDEWAYS_PX = 2.5
 _ROWS = 3
-_VALLEY_LEAST, _VALLEY_FRAC = 1.6, 0.33
-"""Depth of a valley: of what noise may be, and of what the smaller of two voids misses. In simulated noise
-plateaus have valleys of 0.7 and 0.16, gaps of 2 voxels of 1.8 and 0.43."""
+_VALLEY_FRAC = 0.25
+"""Depth of a valley, of what the smaller of two voids misses. In simulated noise plateaus have valleys of up
+to 0.16, gaps of 2 voxels from 0.43 on."""
 _FEWEST = 1.5
 _LEAST_SEEN = 0.1
 
@@ -127,7 +127,7 @@ def valleys(columns: FloatArray, *, least_cm1: float) -> NDArray[np.bool_]:
         ]
         lower = np.minimum(*sides)
         least = (columns <= at(dy, dx)) & (columns <= at(-dy, -dx))
-        found |= least & (lower - columns > np.maximum(_VALLEY_LEAST * least_cm1, _VALLEY_FRAC * lower))
+        found |= least & (lower - columns > np.maximum(least_cm1, _VALLEY_FRAC * lower))
     # as wide as it takes to part voxels that touch at a corner, and outlines that are drawn later
     return np.asarray(ndimage.binary_dilation(found))
 
