@@ -2,8 +2,10 @@
 
 import csv
 import logging
+import math
 import shutil
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -265,16 +267,19 @@ def test_a_cell_that_stands_on_its_head_has_the_same_in_it(
     assert cell.label() == 0
     found = {path: read_json(path / "segment.json")["result"] for path in (cell.scan(P4), plated.scan(P4))}
     assert [each["up"] for each in found.values()] == ["na", "nak"]
-    turned, upright = (dict(each["counts"]) for each in found.values())
-    assert turned == upright
     mine, theirs = cell.labels(P4)[0][::-1], plated.labels(P4)[0]
     for kind in ("nasicon", "nak", "bubble", "crack", "chip"):
         a, b = mine == PHASES[kind], theirs == PHASES[kind]
         assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.98, kind
-    sizes = []
+    sizes, kinds = [], []
     for each in (cell, plated):
         rows = read_table(each.run_folder / "tables" / "objects.csv")
-        sizes.append(sorted(row["volume_um3"] for row in rows if row["scan"] == P4 and row["volume_um3"]))
+        rows = [row for row in rows if row["scan"] == P4]
+        sizes.append(sorted(row["volume_um3"] for row in rows if row["volume_um3"]))
+        # pieces of rings miss a tenth of what they cover: rounding may decide of them
+        sure = [row for row in rows if (row["volume_um3"] or math.inf) > 0.2 * row["count_volume_um3"]]
+        kinds.append(Counter(row["kind"] for row in sure))
+    assert kinds[0] == kinds[1]
     np.testing.assert_allclose(sizes[0][-5:], sizes[1][-5:], rtol=0.02)
 
 
